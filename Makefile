@@ -1,0 +1,42 @@
+# make demo and make test are all a newcomer needs; each makes the environment first, once.
+
+TASK ?= det
+MODEL ?=
+
+.PHONY: help env env-classic demo test test-classic lint format clean
+
+help:
+	@echo "make demo          train, evaluate and picture a detector on generated data (TASK=det|seg|cls, MODEL=name)"
+	@echo "make test          the tests, on the default stack"
+	@echo "make test-classic  the tests that touch a toolbox, on the classic stack"
+	@echo "make env           the environment of the default stack, in .venv (env-classic: in .venv-classic)"
+	@echo "make lint          ruff and mypy (make format: let ruff mend what it can)"
+	@echo "make clean         remove build products and caches; environments and work_dirs stay"
+
+env:
+	@tools/make_env.sh onedl
+
+env-classic:
+	@tools/make_env.sh classic
+
+demo: env
+	.venv/bin/python tools/demo.py --task $(TASK) $(if $(MODEL),--model $(MODEL))
+
+test: env
+	.venv/bin/python -m pytest -m "not slow and not gpu"
+
+test-classic: env-classic
+	.venv-classic/bin/python -m pytest -m "toolbox and not slow and not gpu"
+
+lint: env
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: env
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find emo_mm configs tools tests -name __pycache__ -prune -exec rm -rf {} +

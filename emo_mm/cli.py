@@ -1,0 +1,208 @@
+"""The command line: ``emo-mm COMMAND``. Each command calls one function of the package."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from emo_mm.errors import UserError
+from emo_mm.version import __version__
+
+if TYPE_CHECKING:
+    from emo_mm.data.splits import DataRequest
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Arguments after the program's name; those of the process if None.
+
+    Returns:
+        The exit code: 0, or 1 where the user has something to mend. Wrong usage exits with 2.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='emo-mm', description='EMO backbones for OpenMMLab.')
+    parser.add_argument('--version', action='version', version=f'emo-mm {__version__}')
+    commands = parser.add_subparsers(metavar='COMMAND', required=True)
+
+    command = commands.add_parser('list', help='the configs by name')
+    command.add_argument('--task', choices=('det', 'seg', 'cls'))
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser('doctor', help='what is installed, whether it works, and how to mend it')
+    command.add_argument('--data', nargs='+', default=[], metavar='DIR', help='data sets to check')
+    command.set_defaults(run=_doctor)
+
+    command = commands.add_parser('train', help='train a detector, segmenter or classifier')
+    _add_run_arguments(command)
+    command.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='FILE',
+        help='go on from the newest checkpoint of the work directory, or from FILE',
+    )
+    command.add_argument('--amp', action='store_true', help='mixed precision (on a GPU)')
+    command.add_argument('--auto-scale-lr', action='store_true', help='learning rate scaled with the total batch size')
+    command.add_argument(
+        '--weights',
+        metavar='W',
+        help="weights of the backbone to start from: a file, an address, a published name; 'none' is from scratch",
+    )
+    command.add_argument('--epochs', type=int, metavar='N', help='length; the schedule is stretched to it')
+    command.add_argument('--iters', type=int, metavar='N', help='length, where the config counts iterations')
+    command.add_argument('--lr', type=float, help='base learning rate')
+    command.add_argument('--seed', type=int, metavar='N')
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser('test', help='evaluate a checkpoint')
+    _add_run_arguments(command)
+    command.add_argument('checkpoint', help='a checkpoint of the whole model')
+    command.add_argument('--out', metavar='FILE', help='JSON file for the metrics')
+    command.add_argument('--show-dir', metavar='DIR', help='folder for pictures of the predictions')
+    command.set_defaults(run=_test)
+
+    _add_data_command(commands)
+    _add_weights_command(commands)
+    return parser
+
+
+def _add_run_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what training and testing share."""
+    command.add_argument('config', help='name (see `emo-mm list`) or path of a config')
+    command.add_argument('--work-dir', metavar='DIR', help='for logs, checkpoints and pictures; work_dirs/<name>')
+    command.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='settings of the config to override'
+    )
+    command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    command.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    command.add_argument('--batch-size', type=int, metavar='N', help='training images per process')
+    command.add_argument('--workers', type=int, metavar='N', help='loader processes per process')
+    data = command.add_argument_group('own data', 'another place of the data set, or a data set of your own')
+    data.add_argument('--data-root', metavar='DIR')
+    for split in ('train', 'val', 'test'):
+        data.add_argument(f'--{split}-ann', metavar='PATH', help=f'{split}: COCO annotation file, or folder of masks')
+        data.add_argument(f'--{split}-images', metavar='DIR', help=f'{split}: folder of images, or class-folder tree')
+    data.add_argument('--classes', metavar='FILE', help='text file of class names (masks)')
+
+
+def _add_data_command(commands: Any) -> None:
+    command = commands.add_parser('data', help='make the demonstration data set')
+    kinds = command.add_subparsers(metavar='KIND', required=True)
+    shapes = kinds.add_parser('shapes', help='varied shapes with boxes, masks and class folders')
+    shapes.add_argument('root', help='folder to make')
+    shapes.add_argument('--num-train', type=int, default=400, metavar='N')
+    shapes.add_argument('--num-val', type=int, default=100, metavar='N')
+    shapes.add_argument('--seed', type=int, default=0, metavar='N')
+    shapes.set_defaults(run=_data_shapes)
+
+
+def _add_weights_command(commands: Any) -> None:
+    command = commands.add_parser('weights', help='list the published weights, or convert weights')
+    command.set_defaults(run=_weights_list)
+    actions = command.add_subparsers(metavar='ACTION')
+    convert = actions.add_parser('convert', help='write a clean, safe file for sharing')
+    convert.add_argument('source', help='official or trained checkpoint: a file, an address or a published name')
+    convert.add_argument('--out', default='.', metavar='DIR')
+    convert.add_argument('--to', choices=('native', 'official'), default='native', help='names of the tensors')
+    convert.add_argument('--format', choices=('safetensors', 'pth'), default='safetensors')
+    convert.set_defaults(run=_weights_convert)
+
+
+def _list(args: argparse.Namespace) -> None:
+    from emo_mm.configs import list_models
+
+    print('\n'.join(list_models(args.task)))
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from emo_mm.doctor import run_doctor
+
+    return run_doctor(args.data)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from emo_mm.engine.launch import train
+    from emo_mm.engine.options import TrainOptions
+
+    names = ('resume', 'amp', 'auto_scale_lr', 'weights', 'epochs', 'iters', 'lr', 'seed')
+    train(TrainOptions(**_run_options(args), **{name: getattr(args, name) for name in names}))
+
+
+def _test(args: argparse.Namespace) -> None:
+    from emo_mm.engine.launch import test
+    from emo_mm.engine.options import RunOptions
+
+    test(RunOptions(**_run_options(args)), args.checkpoint, out=args.out, show_dir=args.show_dir)
+
+
+def _data_shapes(args: argparse.Namespace) -> None:
+    from emo_mm.data.shapes import generate
+
+    print(generate(args.root, num_train=args.num_train, num_val=args.num_val, seed=args.seed))
+
+
+def _weights_list(args: argparse.Namespace) -> None:
+    from emo_mm.weights import format_weights_table
+
+    print(format_weights_table())
+
+
+def _weights_convert(args: argparse.Namespace) -> None:
+    from emo_mm.weights import convert
+
+    print(convert(args.source, args.out, args.to, args.format))
+
+
+def _run_options(args: argparse.Namespace) -> dict[str, Any]:
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))  # as torch.distributed.launch gives it
+    return {
+        'config': args.config,
+        'work_dir': args.work_dir,
+        'cfg_options': _parse_cfg_options(args.cfg_options),
+        'launcher': args.launcher,
+        'data': _data_request(args),
+        'batch_size': args.batch_size,
+        'workers': args.workers,
+    }
+
+
+def _data_request(args: argparse.Namespace) -> DataRequest:
+    from dataclasses import fields
+
+    from emo_mm.data.splits import DataRequest
+
+    return DataRequest(**{field.name: getattr(args, field.name) for field in fields(DataRequest)})
+
+
+def _parse_cfg_options(items: Sequence[str]) -> dict[str, Any]:
+    """Return dotted keys to values, parsed as OpenMMLab's tools parse them."""
+    if not items:
+        return {}
+    from mmengine.config import DictAction
+
+    for item in items:
+        if '=' not in item:
+            raise UserError(f'--cfg-options {item}: it must be KEY=VALUE')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_args(['--cfg-options', *items]).cfg_options
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What differs between the OpenMMLab stacks and the versions of torch, each with its reason. Nothing else knows."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from emo_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+# default_scope of a config -> name of the toolbox on PyPI, for the hint
+TOOLBOXES = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
+
+
+def register_toolbox(scope: str) -> None:
+    """Import the toolbox of a config and register its modules.
+
+    Raises:
+        UserError: If the toolbox is not installed, or does not fit the installed mmcv.
+    """
+    if scope not in TOOLBOXES:
+        raise UserError(f'default_scope is {scope!r}; it must be one of {", ".join(TOOLBOXES)}')
+    try:
+        import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
+    except (ImportError, AssertionError) as error:  # the toolboxes assert on the version of mmcv
+        raise UserError(
+            f'{scope}, which {TOOLBOXES[scope]} needs, cannot be imported: {error}; `emo-mm doctor` tells what to do'
+        ) from error
+
+
+def use_faster_coco_metric(cfg: Config) -> bool:
+    """Evaluate with mmdet's FasterCocoMetric (the maintained fork has it), which gives the same figures sooner."""
+    if find_spec('faster_coco_eval') is None or find_spec('mmdet.evaluation.metrics.faster_coco_metric') is None:
+        return False
+    found = False
+    for key in ('val_evaluator', 'test_evaluator'):
+        evaluators = cfg.get(key) or []
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            if evaluator.get('type') == 'CocoMetric':
+                evaluator['type'] = 'FasterCocoMetric'
+                found = True
+    return found
+
+
+def use_cpu_process_group(cfg: Config) -> None:
+    """Set up data-parallel training between processes on CPUs, where MMEngine expects GPUs.
+
+    MMEngine selects a CUDA device before it makes the process group and gives its data-parallel wrapper a device
+    index. A group that exists is left alone, and a wrapper that is named in the config gets no index.
+    """
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        if cfg.launcher == 'slurm':
+            os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
+            os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
+            os.environ.setdefault('LOCAL_RANK', os.environ['SLURM_LOCALID'])
+        dist.init_process_group('gloo')
+    cfg.env_cfg.dist_cfg = dict(backend='gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+
+
+def convert_sync_batchnorm_for_cpu(model: nn.Module) -> int:
+    """Replace torch's SyncBatchNorm, which refuses CPU tensors, by ours; return how many there were."""
+    from emo_mm.engine.sync_bn import replace_sync_batchnorm
+
+    return replace_sync_batchnorm(model)

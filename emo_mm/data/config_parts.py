@@ -1,0 +1,115 @@
+"""Finds the parts of an MMEngine config that speak of data: data sets inside wrappers, classes, heads, evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emo_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+TASK_OF_SCOPE = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
+
+# Parts of a model whose `num_classes` is not the number of classes of the data: a timm backbone's 0 means "no
+# classifier", a region proposal network tells object from background.
+NOT_OF_THE_DATA = ('backbone', 'rpn_head')
+
+
+def task_scope(cfg: Config) -> str:
+    """The toolbox of a config.
+
+    Raises:
+        UserError: ``default_scope`` names none of the three toolboxes.
+    """
+    scope = cfg.get('default_scope')
+    if scope not in TASK_OF_SCOPE:
+        raise UserError(
+            f'{cfg.filename or "config"}: default_scope is {scope!r}; wanted is one of {list(TASK_OF_SCOPE)}'
+        )
+    return str(scope)
+
+
+def type_name(part: dict[str, Any]) -> str:
+    """The class name of a config part, without its scope."""
+    kind = part.get('type', '')
+    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
+
+
+def leaf_datasets(dataset: dict[str, Any]) -> list[dict[str, Any]]:
+    """The data sets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``, or the data set itself."""
+    if 'dataset' in dataset:
+        return leaf_datasets(dataset['dataset'])
+    if 'datasets' in dataset:
+        return [leaf for part in dataset['datasets'] for leaf in leaf_datasets(part)]
+    return [dataset]
+
+
+def split_datasets(cfg: Config, split: str) -> list[dict[str, Any]]:
+    """The data sets of a split's loader; none if the config has no such loader."""
+    loader = cfg.get(f'{split}_dataloader')
+    return leaf_datasets(loader['dataset']) if loader else []
+
+
+def only_dataset(cfg: Config, split: str) -> dict[str, Any] | None:
+    """The one data set of a split's loader, or None if the config has no such loader.
+
+    Raises:
+        UserError: The loader joins several data sets, so it is not clear which one to replace.
+    """
+    leaves = split_datasets(cfg, split)
+    if len(leaves) > 1:
+        raise UserError(
+            f'{cfg.filename or "config"}: {split}_dataloader joins {len(leaves)} data sets; own data can take the '
+            'place of one only, so use a config with one'
+        )
+    return leaves[0] if leaves else None
+
+
+def path_in(dataset: dict[str, Any], path: str) -> Path:
+    """Joins a path of a data set with its root, as MMEngine does."""
+    return Path(dataset.get('data_root') or '') / path
+
+
+def image_prefixes(dataset: dict[str, Any]) -> list[str]:
+    """The folders below its root that a data set reads, in whichever of the three toolboxes' ways they are written."""
+    prefix = dataset.get('data_prefix') or dataset.get('split') or ''
+    return [prefix] if isinstance(prefix, str) else [folder or '' for folder in prefix.values()]
+
+
+def dataset_classes(dataset: dict[str, Any], scope: str) -> tuple[str, ...] | None:
+    """Class names of a data set: from its config, or those its type declares; None if it finds them by itself."""
+    classes = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
+    if classes is None:
+        from mmengine.registry import DATASETS
+
+        name = dataset['type'] if not isinstance(dataset['type'], str) else _scoped(dataset['type'], scope)
+        kind = DATASETS.get(name) if isinstance(name, str) else name
+        if kind is None:
+            raise UserError(f'data set type {dataset["type"]}: not known to {scope}')
+        classes = getattr(kind, 'METAINFO', {}).get('classes')
+    return None if classes is None else (classes,) if isinstance(classes, str) else tuple(classes)
+
+
+def _scoped(name: str, scope: str) -> str:
+    return name if '.' in name else f'{scope}.{name}'
+
+
+def parts(node: Any, skip: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Every dict inside a config part, itself included, except below the keys to skip."""
+    if isinstance(node, dict):
+        yield node
+        for key, value in node.items():
+            if key not in skip:
+                yield from parts(value, skip)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from parts(value, skip)
+
+
+def counting_parts(cfg: Config) -> list[dict[str, Any]]:
+    """The parts of a config whose ``num_classes`` must be the number of classes of the data."""
+    places = [cfg.get('model'), cfg.get('data_preprocessor'), cfg.get('val_evaluator'), cfg.get('test_evaluator')]
+    return [part for place in places for part in parts(place, NOT_OF_THE_DATA) if part.get('num_classes') is not None]

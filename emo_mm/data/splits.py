@@ -1,0 +1,195 @@
+"""What the three kinds of own data have in common: the request, the names of splits, paths and short listings."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from emo_mm.errors import UserError
+
+SPLITS = ('train', 'val', 'test')
+
+# Folder and file names that stand for a split, the most usual first.
+SPLIT_NAMES = {
+    'train': ('train2017', 'train', 'training'),
+    'val': ('val2017', 'val', 'valid', 'validation'),
+    'test': ('test2017', 'test', 'testing'),
+}
+
+# What mmpretrain's folder data set takes; the readers behind all three toolboxes decode them.
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Where the user's data lie, as given on the command line.
+
+    Attributes:
+        data_root: Folder of the data set. The other paths may be relative to it or to the working directory.
+        train_ann: COCO annotation file of the training split (detection), or its folder of masks (segmentation).
+        val_ann: The same for the validation split.
+        test_ann: The same for the test split.
+        train_images: Folder of the training images (for classification: the tree of class folders).
+        val_images: The same for the validation split.
+        test_images: The same for the test split.
+        classes: Text file of class names, one per line or ``index name``.
+    """
+
+    data_root: str | None = None
+    train_ann: str | None = None
+    val_ann: str | None = None
+    test_ann: str | None = None
+    train_images: str | None = None
+    val_images: str | None = None
+    test_images: str | None = None
+    classes: str | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was asked for; if not, the config's own data stay."""
+        return any(getattr(self, field.name) is not None for field in fields(self))
+
+    @property
+    def only_root(self) -> bool:
+        """Whether nothing but the root was given, so that the tree itself must tell the rest."""
+        return self.given and self == DataRequest(data_root=self.data_root)
+
+    @property
+    def root(self) -> Path:
+        """The root folder; the working directory if none was given.
+
+        Raises:
+            UserError: The folder does not exist.
+        """
+        root = Path(self.data_root or '.')
+        if not root.is_dir():
+            raise UserError(f'--data-root {root}: no such folder; give the folder that holds the data set')
+        return root
+
+    def ann(self, split: str) -> str | None:
+        """The annotation path given for one split."""
+        return {'train': self.train_ann, 'val': self.val_ann, 'test': self.test_ann}[split]
+
+    def images(self, split: str) -> str | None:
+        """The image folder given for one split."""
+        return {'train': self.train_images, 'val': self.val_images, 'test': self.test_images}[split]
+
+
+def wanted_splits(request: DataRequest, training: bool, find: Callable[[Path, str], object]) -> tuple[str, ...]:
+    """The splits to resolve.
+
+    Args:
+        request: What the user gave.
+        training: Whether to train (train and val are needed, test is taken if there is one) or only to test (test, or
+            val where there is no test split).
+        find: Looks for a split in the root; None if it is not there.
+    """
+    given = request.ann('test') or request.images('test')
+    has_test = given is not None or find(request.root, 'test') is not None
+    if training:
+        return ('train', 'val', 'test') if has_test else ('train', 'val')
+    return ('test',) if has_test else ('val',)
+
+
+def locate(root: Path, path: str, flag: str) -> Path:
+    """Finds a path given by the user, relative to the data root or else to the working directory.
+
+    Args:
+        root: The data root.
+        path: What the user gave.
+        flag: Name of the option, for the message.
+
+    Raises:
+        UserError: Nothing exists there.
+    """
+    for candidate in (root / path, Path(path)):
+        if candidate.exists():
+            return candidate
+    raise UserError(f'{flag} {path}: found neither as {root / path} nor as {Path(path).absolute()}')
+
+
+def inside(root: Path, path: Path) -> str:
+    """Writes a path as data sets want it: relative to the root (posix) if under it, else absolute."""
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        try:
+            return path.resolve().relative_to(root.resolve()).as_posix()
+        except ValueError:
+            return path.resolve().as_posix()
+
+
+def files_under(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[str]:
+    """Lists the files below a folder that have one of the suffixes (any letter case), sorted, as relative paths.
+
+    Hidden files are left out, as the toolboxes leave them out.
+    """
+    found = []
+    for path, folders, names in os.walk(folder):
+        folders.sort()
+        below = os.path.relpath(path, folder)
+        for name in names:
+            if not name.startswith('.') and name.lower().endswith(tuple(suffixes)):
+                found.append(name if below == '.' else f'{below}/{name}'.replace(os.sep, '/'))
+    return sorted(found)
+
+
+def shortlist(items: Iterable[object], most: int = 10) -> str:
+    """Joins the first items with commas and counts the rest: ``a, b and 7 more``."""
+    listed = [str(item) for item in items]
+    head = ', '.join(listed[:most])
+    return head if len(listed) <= most else f'{head} and {len(listed) - most} more'
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Writes a number with its noun: ``1 class``, ``2 classes``."""
+    return f'{number} {noun if number == 1 else plural or noun + "s"}'
+
+
+def palette(number: int) -> list[list[int]]:
+    """Gives each of a number of classes a colour of its own: ``number`` triples of R, G, B in 0..255.
+
+    Hues step by the golden ratio, so neighbouring classes differ however many there are.
+    """
+    colours = []
+    for index in range(number):
+        hue = (index * 0.618033988749895) % 1.0
+        value = 1.0 - 0.25 * (index // 8 % 3)
+        colours.append([round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, value)])
+    return colours
+
+
+def read_classes(path: Path) -> list[str]:
+    """Reads class names from a text file.
+
+    Either one name per line, in the order of the labels, or ``index name`` on every line (index 255 is the ignored
+    label and is left out). Empty lines and lines that start with ``#`` do not count.
+
+    Raises:
+        UserError: The file cannot be read, is empty, repeats a name, or its indices are not 0, 1, 2, ...
+    """
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: cannot be read as a text file of class names ({error})') from error
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith('#')]
+    heads = [line.replace(':', ' ').replace(',', ' ').split(maxsplit=1) for line in lines]
+    if lines and all(len(head) == 2 and head[0].isdigit() for head in heads):
+        numbered = sorted((int(index), name.strip()) for index, name in heads if int(index) != 255)
+        if [index for index, _ in numbered] != list(range(len(numbered))):
+            raise UserError(
+                f'{path}: class indices must run 0, 1, 2, ... without gaps (255 is the ignored label), '
+                f'but are {shortlist(index for index, _ in numbered)}'
+            )
+        names = [name for _, name in numbered]
+    else:
+        names = lines
+    if not names:
+        raise UserError(f'{path}: holds no class names; write one per line')
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f'{path}: class names must differ, but {shortlist(repeated)} is there more than once')
+    return names

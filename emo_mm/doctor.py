@@ -1,0 +1,396 @@
+"""``emo-mm doctor``: what is installed, whether it works, whether the data are whole, and what mends a fault.
+
+Each check is a function that looks and returns a :class:`Check`; only :func:`run_doctor` prints.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+
+from emo_mm.configs import config_root
+from emo_mm.errors import UserError
+from emo_mm.version import __version__
+
+# import name -> the distribution that provides it, per stack; both stacks install into the same import names
+DISTRIBUTIONS = {
+    'mmengine': {'onedl': 'onedl-mmengine', 'classic': 'mmengine'},
+    'mmcv': {'onedl': 'onedl-mmcv', 'classic': 'mmcv'},
+    'mmdet': {'onedl': 'onedl-mmdetection', 'classic': 'mmdet'},
+    'mmseg': {'onedl': 'onedl-mmsegmentation', 'classic': 'mmsegmentation'},
+    'mmpretrain': {'onedl': 'onedl-mmpretrain', 'classic': 'mmpretrain'},
+}
+STACKS = ('onedl', 'classic')
+TESTED_PYTHON = (3, 11)
+TASK_OF = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found.
+
+    Attributes:
+        name: What was looked at.
+        ok: Whether it is as it must be.
+        detail: What was found, in a line.
+        fix: The one command that mends it; empty if nothing is at fault.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ''
+
+
+# --- what is installed ------------------------------------------------------------------------------------------------
+def read_pins(*names: str) -> dict[str, str]:
+    """Return the versions this release is tested with, by distribution, as ``requirements/<name>.txt`` list them."""
+    folder = config_root().parent / 'requirements'
+    text = '\n'.join((folder / f'{name}.txt').read_text(encoding='utf-8') for name in names)
+    return dict(re.findall(r'^([\w.-]+)==([^\s;]+)', text, re.MULTILINE))
+
+
+def stack_pins(stack: str) -> dict[str, str]:
+    """Return the tested versions of everything that runs on one stack, by distribution."""
+    return read_pins('build', 'common', stack, f'mmcv-{stack}')
+
+
+def installed(distribution: str) -> str | None:
+    """Return the version of a distribution without its local part (``+cu130``), None if it is not installed."""
+    try:
+        return metadata.version(distribution).split('+')[0]
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def stacks_present() -> list[str]:
+    """Return the stacks of which any distribution is installed."""
+    return [s for s in STACKS if any(installed(names[s]) for names in DISTRIBUTIONS.values())]
+
+
+def install_command(stack: str, *distributions: str) -> str:
+    """Return the command that installs distributions at their tested versions, or the whole stack if none is named.
+
+    In a clone's own environment that is the clone's make target, which makes it anew: what is broken may look whole
+    to pip.
+    """
+    clone = config_root().parent
+    if (clone / 'Makefile').is_file() and Path(sys.prefix).resolve().parent == clone:
+        return f'make {"env-classic" if Path(sys.prefix).name == ".venv-classic" else "env"} FORCE=1'
+    pins = stack_pins(stack)
+    wanted = distributions or tuple(names[stack] for names in DISTRIBUTIONS.values())
+    # mmcv must be compiled against the torch that is installed, and not be taken from a build for another
+    return 'pip install --no-cache-dir --no-build-isolation ' + ' '.join(f'{name}=={pins[name]}' for name in wanted)
+
+
+def check_python() -> Check:
+    """Tell which Python this is, and whether the pinned versions were tested on it; pip refuses what cannot work."""
+    tested = '' if sys.version_info[:2] == TESTED_PYTHON else f' (tested with {".".join(map(str, TESTED_PYTHON))})'
+    return Check('python', True, f'{platform.python_version()}{tested} at {sys.executable}')
+
+
+def check_stack() -> Check:
+    """Check that one OpenMMLab stack, and not a mixture, is installed."""
+    present = stacks_present()
+    if not present:
+        detail = 'none: neither the OneDL forks nor the classic packages of OpenMMLab are installed'
+        return Check('stack', False, detail, install_command('onedl'))
+    if len(present) > 1:
+        found = [names[stack] for names in DISTRIBUTIONS.values() for stack in STACKS if installed(names[stack])]
+        # files of the same name overwrote each other, so both must go before one comes back
+        install = install_command('onedl')
+        command = install if install.startswith('make') else f'pip uninstall -y {" ".join(found)} && {install}'
+        return Check('stack', False, f'mixed, each overwriting files of the other: {", ".join(found)}', command)
+    return Check('stack', True, {'onedl': 'onedl (OneDL forks)', 'classic': 'classic (OpenMMLab)'}[present[0]])
+
+
+def check_module(module: str, stack: str) -> Check:
+    """Check that a module of the stack imports, and tell its version and the tested one if they differ."""
+    distribution = DISTRIBUTIONS[module][stack]
+    version = installed(distribution)
+    if version is None and module in TASK_OF:
+        return Check(module, True, f'not installed; only {TASK_OF[module]} needs it')
+    if version is None:
+        return Check(module, False, f'{distribution} is not installed', install_command(stack, distribution))
+    return check_import(module, module, distribution, stack)
+
+
+def check_toolboxes(stack: str) -> Check:
+    """Check that there is at least one toolbox to train with."""
+    present = [module for module in TASK_OF if installed(DISTRIBUTIONS[module][stack])]
+    if not present:
+        wanted = ', '.join(f'{module} ({task})' for module, task in TASK_OF.items())
+        return Check('toolboxes', False, f'none of {wanted}', install_command(stack))
+    return Check('toolboxes', True, f'{", ".join(TASK_OF[module] for module in present)} can be trained')
+
+
+def check_import(name: str, module: str, distribution: str, stack: str) -> Check:
+    """Check that a module imports, and tell its version and the tested one if they differ."""
+    version, tested = installed(distribution), stack_pins(stack).get(distribution)
+    try:
+        import_module(module)
+    except Exception as error:  # whatever an import raises is the finding; mmdet and mmseg even assert
+        return Check(
+            name, False, f'{version}, but it fails to import: {_short(error)}', _mend_import(error, stack, distribution)
+        )
+    detail = version or 'version unknown'
+    return Check(name, True, detail if version == tested else f'{detail} (tested with {tested})')
+
+
+def _mend_import(error: Exception, stack: str, distribution: str) -> str:
+    if re.search(r'libGL|libgthread|libSM|libXext', str(error)):
+        headless = stack_pins(stack)['opencv-python-headless']
+        return f'pip install --no-deps --force-reinstall opencv-python-headless=={headless}'
+    return install_command(stack, distribution)
+
+
+def check_cuda() -> Check:
+    """Tell whether torch can use a GPU; none is no fault."""
+    import torch
+
+    if torch.cuda.is_available():
+        names = ', '.join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        return Check('cuda', True, f'{torch.version.cuda}: {names}')
+    built = f'torch is built for CUDA {torch.version.cuda}' if torch.version.cuda else 'torch is built without CUDA'
+    return Check('cuda', True, f'no GPU is usable ({built}); everything runs on the CPU')
+
+
+def check_mmcv_ops(stack: str, device: str = 'cpu') -> Check:
+    """Run mmcv's compiled non-maximum suppression and check what it keeps."""
+    name = f'mmcv ops, {device}'
+    cuda = 'FORCE_CUDA=1 ' if device == 'cuda' else ''
+    command = f'{cuda}MMCV_WITH_OPS=1 ' if not install_command(stack).startswith('make') else cuda
+    command += install_command(stack, DISTRIBUTIONS['mmcv'][stack])
+    try:
+        import torch
+        from mmcv.ops import nms
+
+        # two boxes that overlap by 0.9 and one apart: the weaker of the two must go; (3, 4) boxes, (3,) scores
+        boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 20.0, 30.0, 30.0]], device=device)
+        _, kept = nms(boxes, torch.tensor([0.8, 0.9, 0.7], device=device), iou_threshold=0.5)
+    except ModuleNotFoundError as error:
+        missing = 'mmcv was built without its ops (mmcv-lite?)' if '_ext' in str(error) else _short(error)
+        return Check(name, False, missing, command)
+    except Exception as error:  # an op that is not compiled for a device raises RuntimeError, a bad build ImportError
+        return Check(name, False, f'nms fails: {_short(error)}', command)
+    if kept.tolist() != [1, 2]:
+        return Check(name, False, f'nms keeps boxes {kept.tolist()} where [1, 2] is right', command)
+    return Check(name, True, 'compiled; nms runs and keeps the right boxes')
+
+
+def check_backbone(stack: str) -> Check:
+    """Build EMO-1M through the registry and run it on an image of 64x64."""
+    try:
+        import torch
+        from mmengine.registry import MODELS
+
+        backbone = MODELS.build({'type': 'emo_mm.EMO', 'arch': '1m'}).eval()
+        with torch.no_grad():
+            maps = backbone(torch.zeros(1, 3, 64, 64))
+    except Exception as error:  # any failure here is the finding
+        return Check('emo_mm.EMO', False, f'does not build and run: {_short(error)}', install_command(stack))
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    sizes = ', '.join('x'.join(map(str, found.shape[1:])) for found in maps)  # (1, C, H, W) -> CxHxW
+    return Check('emo_mm.EMO', True, f'EMO-1M builds, {parameters:,} parameters; maps of a 64x64 image: {sizes}')
+
+
+def _short(error: Exception) -> str:
+    """The last line of an error, which says most, with its type."""
+    lines = str(error).strip().splitlines()
+    return f'{type(error).__name__}: {lines[-1][:300]}' if lines else type(error).__name__
+
+
+def environment_checks() -> Iterator[Check]:
+    """Check the installation, part by part; parts that need a failed one are left out."""
+    yield check_python()
+    stack_found = check_stack()
+    yield stack_found
+    stack = (stacks_present() or ['onedl'])[0]
+    torch_found = check_import('torch', 'torch', 'torch', stack)
+    yield torch_found
+    for module, distribution in (('torchvision', 'torchvision'), ('numpy', 'numpy'), ('cv2', 'opencv-python-headless')):
+        provider = distribution if installed(distribution) else 'opencv-python' if module == 'cv2' else distribution
+        yield check_import(module, module, provider, stack)
+    if torch_found.ok:
+        yield check_cuda()
+    if not stack_found.ok:
+        return
+    for module in DISTRIBUTIONS:
+        yield check_module(module, stack)
+    yield check_toolboxes(stack)
+    if not torch_found.ok:
+        return
+    yield check_mmcv_ops(stack)
+    import torch
+
+    if torch.cuda.is_available():
+        yield check_mmcv_ops(stack, 'cuda')
+    yield check_backbone(stack)
+
+
+def require_tested_stack(stack: str) -> None:
+    """Check that an environment holds exactly the tested versions and that OpenCV and mmcv's ops run.
+
+    Raises:
+        UserError: Some part differs or fails; the message names all of them.
+    """
+    pins = stack_pins(stack) | read_pins('dev')
+    faults = [
+        f'{name} is {installed(name)} where {version} is pinned'
+        for name, version in pins.items()
+        # the CUDA bindings are pinned for Linux only
+        if installed(name) != version and not (name.startswith('cuda-') and platform.system() != 'Linux')
+    ]
+    checks = [check_stack(), check_import('cv2', 'cv2', 'opencv-python-headless', stack), check_mmcv_ops(stack)]
+    faults += [f'{check.name}: {check.detail}' for check in checks if not check.ok]
+    if faults:
+        raise UserError('the environment is not as pinned: ' + '; '.join(faults))
+
+
+# --- the data ---------------------------------------------------------------------------------------------------------
+def check_data(folder: str | Path) -> list[Check]:
+    """Check a data set: a COCO-format tree, images with index masks, or class folders.
+
+    Args:
+        folder: Root of the data set.
+
+    Returns:
+        A check per annotation file or split.
+    """
+    from emo_mm.data.masks import find_folders
+    from emo_mm.data.splits import SPLITS
+
+    root = Path(folder)
+    if not root.is_dir():
+        return [Check(str(root), False, 'no such folder', f'ln -s /path/to/your/data {shlex.quote(str(root))}')]
+    annotations = annotation_files(root)
+    if annotations:
+        return [check_annotation_file(root, path) for path in annotations]
+    if any(find_folders(root, split) for split in SPLITS):
+        return [check for split in SPLITS for check in check_mask_split(root, split)]
+    checks = [check for split in SPLITS for check in check_folder_split(root, split)]
+    if checks:
+        return checks
+    detail = (
+        'holds no known layout: neither COCO annotation files (annotations/*.json), nor images with masks '
+        '(img_dir/train, ann_dir/train), nor class folders (train/<class>)'
+    )
+    return [Check(str(root), False, detail, f'find {shlex.quote(str(root))} -maxdepth 2')]
+
+
+def annotation_files(root: Path) -> list[Path]:
+    """Find the COCO files of a tree that list boxes: all in ``annotations/``, elsewhere those named for a split."""
+    from emo_mm.data.coco import OTHER_TASKS
+    from emo_mm.data.splits import SPLIT_NAMES
+
+    def words(path: Path) -> set[str]:
+        return set(re.split(r'[_.-]', path.stem.lower()))
+
+    splits = {name for names in SPLIT_NAMES.values() for name in names}
+    found = [*root.glob('annotations/*.json'), *root.glob('*/_annotations.coco.json')]
+    found += [path for path in root.glob('*.json') if words(path) & splits]
+    return sorted(path for path in found if not words(path) & set(OTHER_TASKS))
+
+
+def check_annotation_file(root: Path, path: Path) -> Check:
+    """Check that a COCO annotation file parses and that all its images are there."""
+    from emo_mm.data.coco import count_boxes, find_image_dir, missing_images, oddities, read_annotations, summary
+    from emo_mm.data.splits import SPLIT_NAMES, count, inside, shortlist
+
+    name = inside(root, path)
+    try:
+        file = read_annotations(path)
+    except UserError as error:
+        return Check(name, False, str(error), f'python -m json.tool {shlex.quote(str(path))} /dev/null')
+    split = next((s for s, names in SPLIT_NAMES.items() if any(n in name.lower() for n in names)), 'train')
+    try:
+        image_dir = find_image_dir(root, file, split)
+    except UserError as error:
+        return Check(
+            name, False, str(error), f'find {shlex.quote(str(root))} -name {shlex.quote(Path(file.images[0]).name)}'
+        )
+    absent = missing_images(image_dir, file.images)
+    if absent:
+        detail = (
+            f'{len(absent)} of {count(len(file.images), "image")} are missing from {image_dir}: {shortlist(absent)}'
+        )
+        return Check(name, False, detail, f'cp -n /path/to/the/originals/* {shlex.quote(str(image_dir))}/')
+    line = summary(split, name, len(file.images), count_boxes(file, file.classes, required=False), file.classes)
+    notes = [note.removeprefix(f'{path}: ') for note in oddities(file, file.classes)]
+    return Check(name, True, '; '.join([line.split(': ', 2)[2], f'images in {inside(root, image_dir)}', *notes]))
+
+
+def check_mask_split(root: Path, split: str) -> list[Check]:
+    """Check the pairs of images and masks of a split, and up to 50 of its masks; nothing if there is no such split."""
+    from emo_mm.data.masks import IGNORED, check_labels, find_folders, pair_up
+    from emo_mm.data.splits import inside
+
+    folders = find_folders(root, split)
+    if folders is None:
+        return []
+    images, masks = folders
+    try:
+        pairs = pair_up(images, masks)
+        # the class names may be the config's own, so any label that is not the ignored one is allowed here
+        checked = check_labels(pairs, IGNORED)
+    except UserError as error:
+        command = f'diff <(ls {shlex.quote(str(images))} | cut -d. -f1) <(ls {shlex.quote(str(masks))} | cut -d. -f1)'
+        return [Check(split, False, str(error), command)]
+    detail = f'{len(pairs.stems)} pairs in {inside(root, images)} and {inside(root, masks)}, {checked} masks read'
+    return [Check(split, True, detail)]
+
+
+def check_folder_split(root: Path, split: str) -> list[Check]:
+    """Count the images in the class folders of a split; nothing if there is no such split."""
+    from emo_mm.data.folders import count_images, find_split, summary
+    from emo_mm.data.splits import inside
+
+    folder = find_split(root, split)
+    if folder is None:
+        return []
+    try:
+        images = count_images(folder)
+    except UserError as error:
+        return [Check(split, False, str(error), f'find {shlex.quote(str(folder))} -maxdepth 2')]
+    empty = [name for name, number in images.items() if not number]
+    if empty and split == 'train':
+        command = 'rmdir ' + ' '.join(shlex.quote(str(folder / name)) for name in empty)
+        return [Check(split, False, f'no image of {", ".join(empty)} in {folder}', command)]
+    line = summary(split, inside(root, folder), images)
+    return [Check(split, True, line.split(': ', 2)[2] + f' (in {inside(root, folder)})')]
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+def format_check(check: Check) -> str:
+    """Return the line of a check, and under a fault the command that mends it."""
+    line = f'{"ok   " if check.ok else "FAULT"}  {check.name:<14} {check.detail}'
+    return line if check.ok else f'{line}\n       mend it with:  {check.fix}'
+
+
+def run_doctor(data: list[str]) -> int:
+    """Check the installation and the data sets, and print what was found with the command that mends each fault.
+
+    Args:
+        data: Roots of data sets to check.
+
+    Returns:
+        0 if nothing is at fault, else 1.
+    """
+    print(f'emo_mm {__version__} at {Path(__file__).parent}, configs in {config_root()}')
+    faults = 0
+    for check in environment_checks():
+        print(format_check(check), flush=True)
+        faults += not check.ok
+    for folder in data:
+        print(f'data in {folder}:')
+        for check in check_data(folder):
+            print(format_check(check), flush=True)
+            faults += not check.ok
+    print('no fault found' if not faults else f'{faults} fault{"s" if faults > 1 else ""} found')
+    return int(faults > 0)

@@ -1,0 +1,1 @@
+"""Training and testing: what mmengine does is configured, what it lacks is here."""

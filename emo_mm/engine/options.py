@@ -1,0 +1,205 @@
+"""What a run is asked to do, and the config that does it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emo_mm.compat import use_faster_coco_metric
+from emo_mm.configs import find_config, get_config
+from emo_mm.data.splits import DataRequest
+from emo_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+# What mmengine's Runner and the entry points read from a config, beside what a config of ours has.
+_RUNNER_KEYS = {
+    'auto_scale_lr', 'cfg', 'compile', 'custom_hooks', 'custom_imports', 'data_preprocessor', 'default_hooks',
+    'default_scope', 'env_cfg', 'experiment_name', 'find_unused_parameters', 'launcher', 'load_from', 'log_level',
+    'log_processor', 'model', 'model_wrapper_cfg', 'optim_wrapper', 'param_scheduler', 'randomness', 'resume',
+    'runner_type', 'sync_bn', 'test_cfg', 'test_dataloader', 'test_evaluator', 'train_cfg', 'train_dataloader',
+    'val_cfg', 'val_dataloader', 'val_evaluator', 'visualizer', 'work_dir',
+}  # fmt: skip
+
+
+@dataclass
+class RunOptions:
+    """What the command line of ``train`` and ``test`` gives.
+
+    Attributes:
+        config: Name or path of the config.
+        work_dir: Where logs, checkpoints and pictures go; ``work_dirs/<name>`` if None.
+        cfg_options: Dotted keys of the config to new values.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        data: The user's own data set, or another place of the config's; empty for the config's data as they are.
+        batch_size: Training images per process.
+        workers: Loader processes per process.
+    """
+
+    config: str
+    work_dir: str | None = None
+    cfg_options: dict[str, Any] = field(default_factory=dict)
+    launcher: str = 'none'
+    data: DataRequest = field(default_factory=DataRequest)
+    batch_size: int | None = None
+    workers: int | None = None
+
+
+@dataclass
+class TrainOptions(RunOptions):
+    """What the command line of ``train`` gives beyond that.
+
+    Attributes:
+        resume: ``auto`` for the newest checkpoint of the work directory, or a checkpoint.
+        amp: Whether to train in mixed precision.
+        auto_scale_lr: Whether to scale the learning rate with the total batch size.
+        weights: Weights to start the backbone from (a path, an address or the name of published weights), or ``none``
+            to train from scratch; None keeps what the config says.
+        epochs: Length of the training; the schedule is stretched to it.
+        iters: The same for a training counted in iterations.
+        lr: Base learning rate.
+        seed: Seed of the random number generators.
+    """
+
+    resume: str | None = None
+    amp: bool = False
+    auto_scale_lr: bool = False
+    weights: str | None = None
+    epochs: int | None = None
+    iters: int | None = None
+    lr: float | None = None
+    seed: int | None = None
+
+
+def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[str]]:
+    """Return the config of a run with the user's data and options in it, and lines to print about the data.
+
+    Args:
+        options: The run.
+        training: Whether all splits must be there, or that of the test only.
+
+    Raises:
+        UserError: If an option, the config or the data has a fault.
+    """
+    from emo_mm.data.apply import apply_data
+    from emo_mm.data.preflight import check_data
+
+    cfg = get_config(options.config)
+    if 'default_scope' not in cfg:
+        raise UserError(f'config {options.config} has no default_scope (mmdet, mmseg or mmpretrain), which names its task')
+    _merge(cfg, options.cfg_options)
+    lines = apply_data(cfg, options.data, training) if options.data.given else check_data(cfg, training)
+    cfg.launcher = options.launcher
+    cfg.work_dir = options.work_dir or cfg.get('work_dir') or f'work_dirs/{find_config(options.config).stem}'
+    _check_work_dir(Path(cfg.work_dir))
+    if options.batch_size is not None:
+        cfg.train_dataloader.batch_size = options.batch_size
+    if options.workers is not None:
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            loader.num_workers = options.workers
+            loader.persistent_workers = options.workers > 0
+    use_faster_coco_metric(cfg)
+    return cfg, lines
+
+
+def apply_train_options(cfg: Config, options: TrainOptions) -> list[str]:
+    """Put the options of a training into its config; return lines to print.
+
+    Raises:
+        UserError: If an option does not fit the config.
+    """
+    lines = []
+    if options.weights == 'none':
+        backbone = cfg.model.backbone
+        backbone.pop('init_cfg', None)
+        # Statistics and layers that were never trained must not be frozen.
+        changed = {k: v for k, v in (('norm_eval', False), ('frozen_stages', -1)) if backbone.get(k, v) != v}
+        backbone.update(changed)
+        note = f' with {", ".join(f"{k}={v}" for k, v in changed.items())}' if changed else ''
+        lines.append(f'the backbone starts from random weights{note}')
+    elif options.weights is not None:
+        cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=options.weights)
+    if options.epochs is not None or options.iters is not None:
+        set_length(cfg, options.epochs, options.iters)
+    if options.lr is not None:
+        cfg.optim_wrapper.optimizer.lr = options.lr
+    if options.seed is not None:
+        cfg.randomness = dict(seed=options.seed)
+    if options.amp:
+        _use_amp(cfg)
+    if options.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(f'--auto-scale-lr: the config {options.config} has no auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    if options.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if options.resume == 'auto' else _existing(options.resume, '--resume')
+    return lines
+
+
+def set_length(cfg: Config, epochs: int | None, iters: int | None) -> None:
+    """Change the length of a training and stretch its schedules, warm-ups excepted, in proportion.
+
+    Raises:
+        UserError: If the config counts in the other unit, or the length is below 1.
+    """
+    by_epoch = 'max_epochs' in cfg.train_cfg
+    length = epochs if by_epoch else iters
+    if length is None or (epochs is not None and iters is not None):
+        raise UserError(f'this config counts in {"epochs: use --epochs" if by_epoch else "iterations: use --iters"}')
+    if length < 1:
+        raise UserError(f'{"--epochs" if by_epoch else "--iters"} is {length}; it must be at least 1')
+    key = 'max_epochs' if by_epoch else 'max_iters'
+    factor = length / cfg.train_cfg[key]
+    old = cfg.train_cfg[key]
+    cfg.train_cfg[key] = length
+    cfg.train_cfg.val_interval = min(cfg.train_cfg.get('val_interval', 1), length)
+    for scheduler in cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler]:
+        if scheduler.get('by_epoch', True) != by_epoch or scheduler.get('end', old) < old:
+            continue
+        for part in ('begin', 'end', 'T_max'):
+            if part in scheduler:
+                scheduler[part] = max(round(scheduler[part] * factor), int(part != 'begin'))
+
+
+def _merge(cfg: Config, changes: dict[str, Any]) -> None:
+    """Merge dotted keys into a config, refusing a first part that nothing reads."""
+    known = set(cfg.keys()) | _RUNNER_KEYS
+    for key in changes:
+        first = key.split('.')[0]
+        if first not in known:
+            near = difflib.get_close_matches(first, known, n=1)
+            hint = f'; did you mean {near[0]}?' if near else ''
+            raise UserError(f'--cfg-options {key}: the config has no {first!r}{hint}')
+    try:
+        cfg.merge_from_dict(changes)
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f'--cfg-options {" ".join(changes)}: {error}') from error
+
+
+def _use_amp(cfg: Config) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError('--amp needs a GPU: on a CPU mixed precision is slower than float32; leave the flag out')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.loss_scale = 'dynamic'
+
+
+def _check_work_dir(work_dir: Path) -> None:
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        probe = work_dir / '.writable'
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f'work directory {work_dir} cannot be written: {error.strerror}; give another --work-dir') from error
+
+
+def _existing(path: str, flag: str) -> str:
+    if not Path(path).is_file():
+        raise UserError(f'{flag} {path}: there is no such file')
+    return path

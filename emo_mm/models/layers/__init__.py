@@ -1,0 +1,22 @@
+"""Bricks that know nothing of the networks built from them."""
+
+from emo_mm.models.layers.irmb import IRMB
+from emo_mm.models.layers.norm import LayerNorm2d, batch_norm
+from emo_mm.models.layers.stem import EMOStem
+from emo_mm.models.layers.window_attention import (
+    window_attention,
+    window_grid,
+    window_partition,
+    window_reverse,
+)
+
+__all__ = [
+    'EMOStem',
+    'IRMB',
+    'LayerNorm2d',
+    'batch_norm',
+    'window_attention',
+    'window_grid',
+    'window_partition',
+    'window_reverse',
+]

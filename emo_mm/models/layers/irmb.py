@@ -1,0 +1,138 @@
+"""The inverted residual mobile block (EMO paper, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch.nn.functional as F
+import torch.utils.checkpoint as cp
+from torch import Tensor, nn
+from torch.compiler import is_compiling
+from torchvision.ops import SqueezeExcitation, StochasticDepth
+
+from emo_mm.models.layers.norm import LayerNorm2d, batch_norm
+from emo_mm.models.layers.window_attention import window_attention, window_grid
+
+NORMS = {'bn': batch_norm, 'ln': LayerNorm2d}
+ACTIVATIONS = {'silu': nn.SiLU, 'gelu': nn.GELU}
+
+
+class IRMB(nn.Module):
+    """Inverted residual mobile block: expansion, optional windowed attention, depth-wise convolution, projection.
+
+    With attention, queries and keys come from the normalised input and act on it *before* the expansion: attending on
+    the narrow map is cheaper than on the expanded one. The skip connections exist where stride is 1 and the widths are
+    equal, unless ``expand_ratio`` is None.
+
+    Args:
+        in_channels: Width of the input, s.
+        out_channels: Width of the output.
+        expand_ratio: m = int(s · expand_ratio) is the width of the depth-wise convolution. None is the block of the
+            stem: no norm, no expansion, squeeze-and-excitation after the convolution, no skip.
+        kernel_size: Side of the depth-wise kernel.
+        stride: Stride of the depth-wise convolution.
+        norm: ``bn`` or ``ln``, the norm of the input.
+        act: ``silu`` or ``gelu``, the activation of the expansion.
+        num_heads: Attention heads; 0 is a block without attention.
+        window_size: Side of the strided attention windows; 0 or less is one window over the whole map.
+        drop_path_rate: Probability of dropping the branch of a sample in training.
+        with_cp: Whether activations are recomputed in the backward pass to save memory.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        expand_ratio: float | None,
+        kernel_size: int,
+        stride: int,
+        norm: str = 'bn',
+        act: str = 'silu',
+        num_heads: int = 0,
+        window_size: int = 7,
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        in_stem = expand_ratio is None
+        width = in_channels if expand_ratio is None else int(in_channels * expand_ratio)
+        self.has_skip = stride == 1 and in_channels == out_channels and not in_stem
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.with_cp = with_cp
+
+        self.norm = nn.Identity() if in_stem else NORMS[norm](in_channels)
+        self.qk = nn.Conv2d(in_channels, 2 * in_channels, 1) if num_heads else None
+        self.v = nn.Identity() if in_stem else nn.Sequential(nn.Conv2d(in_channels, width, 1), ACTIVATIONS[act]())
+        self.dw_conv = nn.Conv2d(
+            width,
+            width,
+            kernel_size,
+            stride=stride,
+            padding=(kernel_size - stride + 1) // 2,
+            groups=width,
+            bias=False,
+        )
+        self.dw_norm = batch_norm(width)
+        self.se = SqueezeExcitation(width, width, activation=nn.SiLU) if in_stem else nn.Identity()
+        self.proj = nn.Conv2d(width, out_channels, 1, bias=False)
+        keeps_path = not self.has_skip or drop_path_rate == 0
+        self.drop_path = nn.Identity() if keeps_path else StochasticDepth(drop_path_rate, mode='row')
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Return softmax(q·kᵀ)·x within strided windows, for a normalised map x of shape (N, s, H, W)."""
+        assert self.qk is not None
+        height, width = x.shape[-2:]
+        grid = window_grid(height, width, self.window_size)
+        pad_bottom = grid.rows * grid.height - height
+        pad_right = grid.cols * grid.width - width
+        # While tracing, sizes are symbols: padding by possibly nothing keeps one graph for all of them.
+        pads = is_compiling() or pad_bottom > 0 or pad_right > 0
+        if pads:
+            # Padded positions get q = k = the bias of qk and v = 0, and are attended to like any other.
+            x = F.pad(x, (0, pad_right, 0, pad_bottom))
+        q, k = self.qk(x).permute(0, 2, 3, 1).chunk(2, dim=-1)  # N,2s,H',W' -> N,H',W',2s -> twice N,H',W',s
+        x = window_attention(q, k, x.permute(0, 2, 3, 1), grid, self.num_heads, strided=True)
+        x = x.permute(0, 3, 1, 2)  # N,H',W',s -> N,s,H',W'
+        return x[..., :height, :width] if pads else x
+
+    def _forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)  # N,s,H,W
+        if self.qk is not None:
+            y = self.attend(y)
+        y = self.v(y)  # N,s,H,W -> N,m,H,W
+        z = self.se(F.silu(self.dw_norm(self.dw_conv(y))))  # N,m,H,W -> N,m,H/stride,W/stride
+        if not self.has_skip:
+            return self.proj(z)  # N,m,H',W' -> N,out,H',W'
+        return x + self.drop_path(self.proj(y + z))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        if self.with_cp and self.training and x.requires_grad:
+            return cp.checkpoint(
+                self._forward, x, use_reentrant=False, context_fn=partial(_recomputation_contexts, self)
+            )
+        return self._forward(x)
+
+
+def _recomputation_contexts(block: nn.Module):  # type: ignore[no-untyped-def]
+    """Contexts of the forward pass and of its recomputation, as activation checkpointing wants them."""
+    return nullcontext(), _frozen_batch_statistics(block)
+
+
+@contextmanager
+def _frozen_batch_statistics(block: nn.Module) -> Iterator[None]:
+    """Keep the running statistics as they are: a recomputed forward pass must not count its batch a second time."""
+    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    saved = [(m, m.momentum, m.num_batches_tracked) for m in norms]
+    for m in norms:
+        m.momentum = 0.0
+        m.num_batches_tracked = None if m.num_batches_tracked is None else m.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for m, momentum, count in saved:
+            m.momentum = momentum
+            m.num_batches_tracked = count

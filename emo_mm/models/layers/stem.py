@@ -1,0 +1,29 @@
+"""The stems of the networks: image to stride 2."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from emo_mm.models.layers.irmb import IRMB
+from emo_mm.models.layers.norm import batch_norm
+
+
+class EMOStem(nn.Module):
+    """Stem of EMO: a strided convolution and an iRMB with squeeze-and-excitation, without norm, expansion or skip.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Width of the stem.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        # Not called 'norm': the recipes exempt parameters with 'norm' in their name from weight decay, and the
+        # authors' name for this one has none.
+        self.bn = batch_norm(out_channels)
+        self.block = IRMB(out_channels, out_channels, expand_ratio=None, kernel_size=3, stride=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / 2), ceil(W / 2))."""
+        return self.block(self.bn(self.conv(x)))

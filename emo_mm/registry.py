@@ -1,0 +1,61 @@
+"""The MMEngine registry scope ``emo_mm``.
+
+MMEngine imports ``<scope>.registry`` when it meets a name such as ``emo_mm.EMO``, so this module needs no
+``custom_imports`` in a config. It must stay cheap: a segmentation user may not have mmdet at all. Every component is
+therefore listed here by name and its module is imported only when the name is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+
+class LazyRegistry(Registry):
+    """A registry that imports the module of a component when its name is first looked up.
+
+    Args:
+        name: Kind of component, as MMEngine names it (``model``, ``hook``, ...).
+        parent: MMEngine's root registry of that kind.
+        modules: Component name to the module that registers it.
+    """
+
+    def __init__(self, name: str, parent: Registry, modules: dict[str, str]) -> None:
+        # A location must be named, or MMEngine looks for one of its own; this module is imported already.
+        super().__init__(name, parent=parent, scope='emo_mm', locations=['emo_mm.registry'])
+        self.lazy_modules = modules
+
+    def get(self, key: str) -> type | None:
+        """Return the component called ``key``, importing its module on the first request."""
+        name = key.removeprefix('emo_mm.')
+        if name in self.lazy_modules and name not in self.module_dict:
+            import_module(self.lazy_modules[name])
+        return super().get(key)
+
+
+MODELS = LazyRegistry(
+    'model',
+    MMENGINE_MODELS,
+    {
+        'EMO': 'emo_mm.models.emo',
+        'SSDLiteHead': 'emo_mm.models.heads.ssdlite_head',
+        'EMOClsHead': 'emo_mm.models.heads.cls_head',
+    },
+)
+HOOKS = LazyRegistry(
+    'hook',
+    MMENGINE_HOOKS,
+    {
+        'PlainCheckpointHook': 'emo_mm.engine.hooks',
+        'ProgressHook': 'emo_mm.engine.hooks',
+    },
+)
+DATASETS = LazyRegistry('dataset', MMENGINE_DATASETS, {})
+TRANSFORMS = LazyRegistry('transform', MMENGINE_TRANSFORMS, {})
+METRICS = LazyRegistry('metric', MMENGINE_METRICS, {})

@@ -1,0 +1,1 @@
+"""Pictures of a finished run: training curves and sheets of predictions beside the truth."""

@@ -1,0 +1,29 @@
+"""Published and trained weights: where they come from, safe reading, loading with a report, conversion.
+
+The names below are imported on first use, so that listing the weights does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    'PUBLISHED': 'registry',
+    'format_weights_table': 'listing',
+    'resolve_weights': 'download',
+    'read_checkpoint': 'checkpoint',
+    'load_backbone': 'loading',
+    'load_model': 'loading',
+    'load_weights': 'loading',
+    'init_backbone_from': 'loading',
+    'convert': 'convert',
+    'use_safe_loading': 'toolbox',
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'{__name__}.{_HOMES[name]}'), name)

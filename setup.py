@@ -1,0 +1,89 @@
+"""Build script: metadata, extras and the configs that travel inside the package.
+
+The configs live in ``configs/`` of the clone. A built package carries them in ``emo_mm/.mim``, the folder where MIM and
+OpenMMLab's ``get_config`` look; they are copied into the build folder, never into the source tree, so that an editable
+installation reads the clone's own.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+
+# What goes into emo_mm/.mim beside the package's own modules.
+CARRIED = ('configs', 'tools', 'requirements', 'model-index.yml')
+
+# The distributions that make up a stack, at the versions pinned in requirements/ and later patch releases of them.
+STACKS = {
+    'onedl': ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmpretrain'),
+    'classic': ('mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'mmpretrain', 'numpy'),
+}
+
+
+def version() -> str:
+    """Read the version without importing the package, whose dependencies may be missing at build time."""
+    text = (ROOT / 'emo_mm' / 'version.py').read_text(encoding='utf-8')
+    found = re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE)
+    if not found:
+        raise RuntimeError("emo_mm/version.py holds no line __version__ = '...'")
+    return found[1]
+
+
+def pins(*names: str) -> dict[str, str]:
+    """Return the exact versions in ``requirements/<name>.txt``, by distribution."""
+    lines = [line for name in names for line in (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()]
+    return dict(re.findall(r'^([\w.-]+)==([^\s;]+)', '\n'.join(lines), re.MULTILINE))
+
+
+def compatible(names: tuple[str, ...], pinned: dict[str, str]) -> list[str]:
+    """Return requirements that take the pinned version or a later patch release of it."""
+    return [f'{name}~={pinned[name]}' for name in names]
+
+
+class BuildWithConfigs(build_py):
+    """Copies the configs and tools into the built package."""
+
+    def run(self) -> None:
+        """Build as usual, then add what the package carries."""
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / 'emo_mm' / '.mim'
+        # A build folder kept from an earlier version must not add its configs to this one.
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in CARRIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
+            elif source.is_file():
+                shutil.copy2(source, target / name)
+
+
+setup(
+    name='emo-mm',
+    version=version(),
+    description='EMO, the 1 to 6 M parameter vision backbones, for mmdet, mmseg and mmpretrain',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8') if (ROOT / 'README.md').is_file() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    python_requires='>=3.10',
+    packages=find_packages(include=['emo_mm', 'emo_mm.*']),
+    package_data={'emo_mm': ['py.typed', '**/*.json', '**/*.csv', '**/*.yml', '**/*.txt']},
+    cmdclass={'build_py': BuildWithConfigs},
+    entry_points={'console_scripts': ['emo-mm = emo_mm.cli:main']},
+    # Nothing of either OpenMMLab stack: a user who has one keeps it, and chooses with an extra otherwise.
+    install_requires=['torch>=2.1', 'torchvision>=0.16', 'numpy>=1.23', 'pillow>=9.4', 'matplotlib>=3.6', 'tqdm>=4.60'],
+    extras_require={
+        # mmseg imports ftfy and regex; its classic release does not say so.
+        **{s: [*compatible(names, pins(s, f'mmcv-{s}')), 'ftfy', 'regex'] for s, names in STACKS.items()},
+        'dev': compatible(('pytest', 'hypothesis', 'ruff', 'mypy'), pins('dev')),
+    },
+)

@@ -1,0 +1,51 @@
+"""What tests share: the real data beside the clone, and a way to call the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+
+
+class CliResult(NamedTuple):
+    """Exit code, standard output and standard error of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope='session')
+def repo_root() -> Path:
+    return REPO_ROOT
+
+
+@pytest.fixture(scope='session')
+def shared_dir() -> Path:
+    """Real data and golden outputs, which the project does not distribute; tests that read them skip without."""
+    path = REPO_ROOT.parent / 'shared'
+    if not path.is_dir():
+        pytest.skip(f'needs the real data in {path}, which is absent')
+    return path
+
+
+@pytest.fixture
+def run_cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., CliResult]:
+    """Call ``emo-mm`` in this process: ``run_cli('list', '--task', 'det')``."""
+
+    def run(*args: str | Path) -> CliResult:
+        from emo_mm.cli import main
+
+        capsys.readouterr()
+        try:
+            code = main([str(arg) for arg in args])
+        except SystemExit as stop:  # argparse's way out
+            code = stop.code if isinstance(stop.code, int) else 1
+        out, err = capsys.readouterr()
+        return CliResult(code, out, err)
+
+    return run
