@@ -16,8 +16,9 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 
-# What goes into emo_mm/.mim beside the package's own modules.
+# What goes into emo_mm/.mim beside the package's own modules; make_env.sh serves a clone only.
 CARRIED = ('configs', 'tools', 'requirements', 'model-index.yml')
+NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', 'make_env.sh')
 
 # The distributions that make up a stack, at the versions pinned in requirements/ and later patch releases of them.
 STACKS = {
@@ -61,7 +62,7 @@ class BuildWithConfigs(build_py):
         for name in CARRIED:
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
+                shutil.copytree(source, target / name, ignore=NOT_CARRIED)
             elif source.is_file():
                 shutil.copy2(source, target / name)
 

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'emo-mm {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
 
-    command = commands.add_parser('list', help='the configs by name')
+    command = commands.add_parser('list', help='the configs by name, with what their authors published')
     command.add_argument('--task', choices=('det', 'seg', 'cls'))
     command.set_defaults(run=_list)
 
@@ -125,9 +125,9 @@ def _add_weights_command(commands: Any) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from emo_mm.configs import list_models
+    from emo_mm.catalog import format_models_table
 
-    print('\n'.join(list_models(args.task)))
+    print(format_models_table(args.task))
 
 
 def _doctor(args: argparse.Namespace) -> int:

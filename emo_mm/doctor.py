@@ -85,8 +85,11 @@ def install_command(stack: str, *distributions: str) -> str:
         return f'make {"env-classic" if Path(sys.prefix).name == ".venv-classic" else "env"} FORCE=1'
     pins = stack_pins(stack)
     wanted = distributions or tuple(names[stack] for names in DISTRIBUTIONS.values())
+    # what is there but broken satisfies pip, unless it is told to install it again
+    again = '--force-reinstall --no-deps ' if any(installed(name) == pins[name] for name in distributions) else ''
     # mmcv must be compiled against the torch that is installed, and not be taken from a build for another
-    return 'pip install --no-cache-dir --no-build-isolation ' + ' '.join(f'{name}=={pins[name]}' for name in wanted)
+    named = ' '.join(f'{name}=={pins[name]}' for name in wanted)
+    return f'pip install --no-cache-dir --no-build-isolation {again}{named}'
 
 
 def check_python() -> Check:
@@ -178,7 +181,8 @@ def check_mmcv_ops(stack: str, device: str = 'cpu') -> Check:
         missing = 'mmcv was built without its ops (mmcv-lite?)' if '_ext' in str(error) else _short(error)
         return Check(name, False, missing, command)
     except Exception as error:  # an op that is not compiled for a device raises RuntimeError, a bad build ImportError
-        return Check(name, False, f'nms fails: {_short(error)}', command)
+        needs = f' (compiling ops for GPUs needs the nvcc of CUDA {torch.version.cuda})' if device == 'cuda' else ''
+        return Check(name, False, f'nms fails: {_short(error)}{needs}', command)
     if kept.tolist() != [1, 2]:
         return Check(name, False, f'nms keeps boxes {kept.tolist()} where [1, 2] is right', command)
     return Check(name, True, 'compiled; nms runs and keeps the right boxes')

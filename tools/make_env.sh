@@ -180,6 +180,9 @@ if command -v flock >/dev/null; then
 fi
 rm -f "$stamp"
 say 1 "making $venv_name with $("$python" --version) (log: $log)"
+if [ "${FORCE:-0}" = 1 ]; then
+    rm -rf "$venv"/{bin,include,lib,lib64,.mmcv}
+fi
 "$python" -m venv "$venv"
 echo "=== make $target, $(date)" >>"$log"
 step "$venv/bin/python" -m pip install -r "$pins/build.txt"

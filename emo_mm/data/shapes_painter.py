@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-CLASSES = ('circle', 'square', 'triangle', 'star', 'ring')
+CLASSES = ('circle', 'square', 'triangle', 'star')
 
 # Masks are drawn this many times larger and averaged down, which gives each pixel its covered fraction.
 _SUPERSAMPLING = 4
 _MARGIN = 2  # pixels kept free between a shape and the picture's border
-_MAX_HIDDEN = 0.2  # largest fraction of a shape that those painted after it may hide
+_MAX_HIDDEN = 0.1  # largest fraction of a shape that those painted after it may hide
 _PLACEMENT_TRIES = 12
 
 
@@ -37,7 +37,7 @@ class Scene:
 
 
 def paint_scene(
-    rng: np.random.Generator, size: int, labels: Sequence[int], side_range: tuple[float, float] = (0.16, 0.55)
+    rng: np.random.Generator, size: int, labels: Sequence[int], side_range: tuple[float, float] = (0.22, 0.55)
 ) -> Scene:
     """Paint shapes over a background.
 
@@ -77,7 +77,7 @@ def paint_scene(
 
 
 def _outlines(rng: np.random.Generator, label: int) -> list[np.ndarray]:
-    """Contours of a shape around the origin, each of shape (points, 2); a second contour is a hole."""
+    """Contours of a shape around the origin, each of shape (points, 2)."""
     name = CLASSES[label]
     if name == 'square':
         return [np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])]
@@ -87,8 +87,6 @@ def _outlines(rng: np.random.Generator, label: int) -> list[np.ndarray]:
         points = _regular_points(10)
         points[1::2] *= rng.uniform(0.4, 0.52)
         return [points]
-    if name == 'ring':
-        return [_regular_points(72), _regular_points(72) * rng.uniform(0.45, 0.65)]
     return [_regular_points(72)]
 
 
@@ -157,16 +155,16 @@ def _window(mask: np.ndarray, pad: int) -> tuple[slice, slice]:
 
 def _contrasting_colour(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
     """The first of six random colours that stands out from the mean colour behind it, else the farthest of them."""
-    candidates = np.stack([_colour(rng, (0.3, 1.0), (0.35, 1.0)) for _ in range(6)])
+    candidates = np.stack([_colour(rng, (0.6, 1.0), (0.45, 1.0)) for _ in range(6)])
     distance = np.linalg.norm(_to_lab(candidates) - _to_lab(behind[None].astype(np.float32)), axis=1)
-    clear = np.flatnonzero(distance > 45)
+    clear = np.flatnonzero(distance > 60)
     return candidates[clear[0] if clear.size else distance.argmax()]
 
 
 def _pattern(rng: np.random.Generator, size: int) -> np.ndarray:
     """Share of the second colour, shape (size, size), 0 to 1: plain, gradient, stripes, checks, dots or mottled."""
     kind = rng.integers(6)
-    strength = rng.uniform(0.4, 1.0)
+    strength = rng.uniform(0.2, 0.5)
     period = size * rng.uniform(0.035, 0.08)
     along, across = _turned_grid(rng, size)
     along, across = along * size / period, across * size / period
@@ -193,7 +191,10 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     light = 1 + rng.uniform(0.1, 0.6) * (_ramp(rng, size) - 0.5)
     squared = np.linspace(-1, 1, size, dtype=np.float32) ** 2
     vignette = 1 - rng.uniform(0.0, 0.25) * (squared[:, None] + squared) / 2  # darker towards the corners
-    return np.clip(image * (light * vignette)[..., None], 0, 1).astype(np.float32)
+    image = cv2.GaussianBlur(image * (light * vignette)[..., None], (0, 0), rng.uniform(0.004, 0.016) * size)
+    # Duller than the shapes and a little out of focus, so that a small network learns them within minutes.
+    grey = image.mean(axis=-1, keepdims=True)
+    return np.clip(0.15 + 0.7 * (grey + 0.6 * (image - grey)), 0, 1).astype(np.float32)
 
 
 def _clouds(rng: np.random.Generator, size: int) -> np.ndarray:

@@ -58,7 +58,7 @@ def test(options: RunOptions, checkpoint: str, out: str | None = None, show_dir:
 
     cfg, lines = load_run_config(options, training=False)
     if show_dir is not None:
-        cfg.default_hooks.visualization.update(draw=True, test_out_dir=str(Path(show_dir).resolve()))
+        _draw_predictions(cfg, str(Path(show_dir).resolve()))
     weights = read_checkpoint(checkpoint)  # before anything slow
     runner = _build_runner(cfg, lines)
     load_model(_unwrapped(runner.model), weights)
@@ -70,12 +70,27 @@ def test(options: RunOptions, checkpoint: str, out: str | None = None, show_dir:
     return metrics
 
 
+def _draw_predictions(cfg: Config, folder: str) -> None:
+    """Let the toolbox draw the predictions of a test into a folder; each one has settings of its own for it."""
+    hook = cfg.default_hooks.visualization
+    if cfg.default_scope == 'mmdet':
+        hook.update(draw=True, test_out_dir=folder)
+    elif cfg.default_scope == 'mmseg':
+        hook.update(draw=True, interval=1)
+        cfg.visualizer.save_dir = folder
+    else:
+        hook.update(enable=True, interval=1, out_dir=folder)
+
+
 def _build_runner(cfg: Config, lines: list[str]) -> Runner:
     """Build the runner of a config, on GPUs or CPUs, in one process or many; print ``lines`` once."""
     import torch
     from mmengine.runner import Runner
 
+    from emo_mm.weights import use_safe_loading
+
     register_toolbox(cfg.default_scope)
+    use_safe_loading()  # for what MMEngine itself reads: --resume, load_from
     on_cpu = not torch.cuda.is_available()
     if on_cpu:
         keep_freed_memory()

@@ -89,7 +89,9 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
 
     cfg = get_config(options.config)
     if 'default_scope' not in cfg:
-        raise UserError(f'config {options.config} has no default_scope (mmdet, mmseg or mmpretrain), which names its task')
+        raise UserError(
+            f'config {options.config} has no default_scope (mmdet, mmseg or mmpretrain), which names its task'
+        )
     _merge(cfg, options.cfg_options)
     lines = apply_data(cfg, options.data, training) if options.data.given else check_data(cfg, training)
     cfg.launcher = options.launcher
@@ -130,6 +132,7 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> list[str]:
         cfg.randomness = dict(seed=options.seed)
     if options.amp:
         _use_amp(cfg)
+    lines += _use_float32_on_cpu(cfg)
     if options.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(f'--auto-scale-lr: the config {options.config} has no auto_scale_lr.base_batch_size')
@@ -137,11 +140,12 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> list[str]:
     if options.resume is not None:
         cfg.resume = True
         cfg.load_from = None if options.resume == 'auto' else _existing(options.resume, '--resume')
+    _log_short_runs(cfg)
     return lines
 
 
 def set_length(cfg: Config, epochs: int | None, iters: int | None) -> None:
-    """Change the length of a training and stretch its schedules, warm-ups excepted, in proportion.
+    """Change the length of a training and stretch its schedules in proportion, but for warm-ups counted in iterations.
 
     Raises:
         UserError: If the config counts in the other unit, or the length is below 1.
@@ -158,7 +162,8 @@ def set_length(cfg: Config, epochs: int | None, iters: int | None) -> None:
     cfg.train_cfg[key] = length
     cfg.train_cfg.val_interval = min(cfg.train_cfg.get('val_interval', 1), length)
     for scheduler in cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler]:
-        if scheduler.get('by_epoch', True) != by_epoch or scheduler.get('end', old) < old:
+        is_warm_up = scheduler.get('end', old) < old
+        if scheduler.get('by_epoch', True) != by_epoch or (is_warm_up and not by_epoch):
             continue
         for part in ('begin', 'end', 'T_max'):
             if part in scheduler:
@@ -189,6 +194,26 @@ def _use_amp(cfg: Config) -> None:
     cfg.optim_wrapper.loss_scale = 'dynamic'
 
 
+def _use_float32_on_cpu(cfg: Config) -> list[str]:
+    """Take the plain optimizer wrapper where MMEngine's for mixed precision, which needs a GPU, could not be built."""
+    import torch
+
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type') != 'AmpOptimWrapper' or torch.cuda.is_available():
+        return []
+    wrapper.type = 'OptimWrapper'
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(key, None)
+    return ['there is no GPU, so this trains in float32 instead of mixed precision']
+
+
+def _log_short_runs(cfg: Config) -> None:
+    """Log at least once in a training of few iterations: without a loss there is no curve to draw."""
+    logger = cfg.default_hooks.logger
+    if 'max_iters' in cfg.train_cfg:
+        logger.interval = max(1, min(logger.get('interval', 10), cfg.train_cfg.max_iters))
+
+
 def _check_work_dir(work_dir: Path) -> None:
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
@@ -196,7 +221,9 @@ def _check_work_dir(work_dir: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f'work directory {work_dir} cannot be written: {error.strerror}; give another --work-dir') from error
+        raise UserError(
+            f'work directory {work_dir} cannot be written: {error.strerror}; give another --work-dir'
+        ) from error
 
 
 def _existing(path: str, flag: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import is_main_process
-from PIL import Image
+from PIL import Image, ImageOps
 
 from emo_mm.version import __version__
 from emo_mm.visualization.curves import plot_curves, read_scalars
@@ -23,6 +23,7 @@ from emo_mm.visualization.sheets import (
     detection_sheet,
     segmentation_sheet,
 )
+from emo_mm.weights import load_model
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -55,7 +56,8 @@ def write_report(runner: Runner, seconds: float) -> dict[str, Any]:
         'best_score': _plain(runner.message_hub.runtime_info.get('best_score')),
         'last': {name: series.values[-1].item() for name, series in scalars.val.items()},
         'history': {
-            name: {'step': series.steps.tolist(), 'value': series.values.tolist()} for name, series in scalars.val.items()
+            name: {'step': series.steps.tolist(), 'value': series.values.tolist()}
+            for name, series in scalars.val.items()
         },
         'steps_are': 'epochs' if scalars.val_by_epoch else 'iterations',
         'seconds': round(seconds, 1),
@@ -67,7 +69,8 @@ def write_report(runner: Runner, seconds: float) -> dict[str, Any]:
     plot_curves(work_dir, work_dir / 'curves.png', task)
     if runner.val_loop is not None:
         if checkpoint is not None:
-            runner.load_checkpoint(str(checkpoint), map_location='cpu')
+            # Not through the runner: after a resumption its EMAHook would give back the weights that are not averaged.
+            load_model(runner.model, checkpoint)
         {'det': _detections, 'seg': _masks, 'cls': _classes}[task](runner, work_dir)
     runner.logger.info(f'metrics, curves and pictures are in {work_dir}')
     return metrics
@@ -100,7 +103,7 @@ def _spread(runner: Runner, count: int) -> list[int]:
 
 def _image(path: str) -> np.ndarray:
     with Image.open(path) as image:
-        return np.asarray(image.convert('RGB'))  # H,W,3
+        return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))  # H,W,3, turned as the toolboxes turn it
 
 
 def _detections(runner: Runner, work_dir: Path) -> None:

@@ -174,6 +174,33 @@ class EMO(BaseModule):
         else:
             super().init_weights()
 
+    @staticmethod
+    def _checkpoint_filter(
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Give the tensors of a published network our names, in place; mmpretrain's classifiers call it on loading.
+
+        The backbone's own hook sees what is under ``backbone.`` only, where a published classifier has nothing.
+        """
+        from emo_mm.weights.checkpoint import CONTAINERS
+        from emo_mm.weights.naming import native_names
+
+        # MMEngine unwraps ``state_dict`` only, and would pass in silence over the tensors below ``net_E``.
+        container = next((key for key in CONTAINERS if isinstance(state_dict.get(key), Mapping)), None)
+        if container is not None:
+            tensors = dict(state_dict[container])
+            state_dict.clear()
+            state_dict.update(tensors)
+        own = {key[len(prefix) :]: state_dict.pop(key) for key in list(state_dict) if key.startswith(prefix)}
+        names = native_names(own)
+        state_dict.update({prefix + names[key]: tensor for key, tensor in own.items()})
+
     def _freeze(self) -> None:
         for part in (self.stem, *self.stages)[: self.frozen_stages + 1]:
             part.eval()

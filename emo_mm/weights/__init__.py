@@ -17,7 +17,7 @@ _HOMES = {
     'load_model': 'loading',
     'load_weights': 'loading',
     'init_backbone_from': 'loading',
-    'convert': 'convert',
+    'convert': 'conversion',
     'use_safe_loading': 'toolbox',
 }
 __all__ = sorted(_HOMES)

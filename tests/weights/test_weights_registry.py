@@ -51,3 +51,13 @@ def test_listing_imports_no_torch():
     repo = Path(__file__).parents[2]
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=repo)
     assert out.stdout.strip() == 'False'
+
+
+def test_public_names_are_functions_even_after_their_modules_were_imported():
+    import emo_mm.weights
+    import emo_mm.weights.conversion
+
+    for name in set(emo_mm.weights.__all__) - {'PUBLISHED'}:
+        assert callable(getattr(emo_mm.weights, name)), name
+    with pytest.raises(AttributeError, match='no attribute'):
+        emo_mm.weights.nothing  # noqa: B018

@@ -1,7 +1,7 @@
 # The demonstration data set (`emo-mm data shapes data/shapes`) at 256x256, or a small one of the user's own.
 dataset_type = 'CocoDataset'
 data_root = 'data/shapes/'
-metainfo = dict(classes=('circle', 'square', 'triangle', 'star', 'ring'))
+metainfo = dict(classes=('circle', 'square', 'triangle', 'star'))
 input_size = 256
 
 train_pipeline = [
@@ -10,13 +10,6 @@ train_pipeline = [
     dict(type='MinIoURandomCrop', min_ious=(0.5, 0.7, 0.9), min_crop_size=0.5),
     dict(type='Resize', scale=(input_size, input_size), keep_ratio=False),
     dict(type='RandomFlip', prob=[0.3, 0.3], direction=['horizontal', 'vertical']),
-    dict(
-        type='PhotoMetricDistortion',
-        brightness_delta=32,
-        contrast_range=(0.5, 1.5),
-        saturation_range=(0.5, 1.5),
-        hue_delta=18,
-    ),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
@@ -26,7 +19,7 @@ test_pipeline = [
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

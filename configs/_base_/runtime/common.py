@@ -9,7 +9,6 @@ default_hooks = dict(
 custom_hooks = [
     # Checkpoints that load without unpickling objects, on either OpenMMLab stack.
     dict(type='emo_mm.PlainCheckpointHook'),
-    dict(type='CheckInvalidLossHook', interval=50, priority='VERY_LOW'),
 ]
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -17,6 +16,7 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 sync_bn = 'torch'  # takes effect in distributed training only
+# The visualizers have no name: each run of a process then has its own, which logs to its own work directory.
 vis_backends = [dict(type='LocalVisBackend')]
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 log_level = 'INFO'

@@ -89,14 +89,13 @@ class IRMB(nn.Module):
         pad_bottom = grid.rows * grid.height - height
         pad_right = grid.cols * grid.width - width
         # While tracing, sizes are symbols: padding by possibly nothing keeps one graph for all of them.
-        pads = is_compiling() or pad_bottom > 0 or pad_right > 0
-        if pads:
+        if is_compiling() or pad_bottom > 0 or pad_right > 0:
             # Padded positions get q = k = the bias of qk and v = 0, and are attended to like any other.
             x = F.pad(x, (0, pad_right, 0, pad_bottom))
         q, k = self.qk(x).permute(0, 2, 3, 1).chunk(2, dim=-1)  # N,2s,H',W' -> N,H',W',2s -> twice N,H',W',s
-        x = window_attention(q, k, x.permute(0, 2, 3, 1), grid, self.num_heads, strided=True)
-        x = x.permute(0, 3, 1, 2)  # N,H',W',s -> N,s,H',W'
-        return x[..., :height, :width] if pads else x
+        v = x.permute(0, 2, 3, 1)  # N,s,H',W' -> N,H',W',s
+        x = window_attention(q, k, v, grid, (height, width), self.num_heads, strided=True)
+        return x.permute(0, 3, 1, 2)  # N,H,W,s -> N,s,H,W
 
     def _forward(self, x: Tensor) -> Tensor:
         y = self.norm(x)  # N,s,H,W

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_exporting
 
 
 class WindowGrid(NamedTuple):
@@ -94,21 +96,61 @@ def window_reverse(windows: Tensor, grid: WindowGrid, strided: bool) -> Tensor:
     return x.reshape(batch, n1 * h, n2 * w, num_heads * head_dim)
 
 
-def window_attention(q: Tensor, k: Tensor, v: Tensor, grid: WindowGrid, num_heads: int, strided: bool) -> Tensor:
+def window_attention(
+    q: Tensor, k: Tensor, v: Tensor, grid: WindowGrid, size: tuple[int, int], num_heads: int, strided: bool
+) -> Tensor:
     """Attend within windows, softmax(q·kᵀ / sqrt(d))·v, with no mask: padded positions take part.
 
     The softmax is computed in float32 whatever the dtype of the maps, as the fused kernels do.
 
     Args:
-        q: Queries, a padded map of shape (N, H, W, C).
+        q: Queries, a padded map of shape (N, H', W', C).
         k: Keys, of the same shape.
-        v: Values, of shape (N, H, W, M); M may differ from C.
+        v: Values, of shape (N, H', W', M); M may differ from C.
         grid: The cut into windows.
+        size: Height and width of the map before it was padded.
         num_heads: Heads, a divisor of C and of M.
         strided: Whether windows are strided grids rather than contiguous tiles.
 
     Returns:
-        Map of shape (N, H, W, M).
+        Map of shape (N, height, width, M), without the padding.
     """
+    if is_exporting():
+        return _gathered_window_attention(q, k, v, grid, size, num_heads, strided)
     q, k, v = (window_partition(x, grid, num_heads, strided) for x in (q, k, v))
-    return window_reverse(F.scaled_dot_product_attention(q, k, v), grid, strided)
+    x = window_reverse(F.scaled_dot_product_attention(q, k, v), grid, strided)
+    return x[:, : size[0], : size[1]]
+
+
+def _gathered_window_attention(
+    q: Tensor, k: Tensor, v: Tensor, grid: WindowGrid, size: tuple[int, int], num_heads: int, strided: bool
+) -> Tensor:
+    """The same by gathering pixels, for `torch.export` with dynamic sizes.
+
+    A view that splits or merges a dynamic axis makes the exporter assume how many windows there are (one, or more than
+    one), and the program then refuses the sizes for which it is otherwise. Indices assume nothing.
+    """
+    h, w, n1, n2 = grid
+    batch, device = q.shape[0], q.device
+
+    window = torch.arange(batch * n1 * n2, device=device)
+    window_row, window_col = window // n2 % n1, window % n2
+    row_in, col_in = torch.arange(h, device=device), torch.arange(w, device=device)
+    if strided:
+        row, col = window_row[:, None] + row_in * n1, window_col[:, None] + col_in * n2  # N·n1·n2,h and N·n1·n2,w
+    else:
+        row, col = window_row[:, None] * h + row_in, window_col[:, None] * w + col_in
+    pixels = (window // (n1 * n2))[:, None, None], row[:, :, None], col[:, None, :]
+
+    def tokens(x: Tensor) -> Tensor:
+        x = x[pixels].flatten(1, 2)  # N,H',W',C -> N·n1·n2,h,w,C -> N·n1·n2, h·w, C
+        return x.unflatten(-1, (num_heads, x.shape[-1] // num_heads)).transpose(1, 2)  # -> N·n1·n2, heads, h·w, d
+
+    x = F.scaled_dot_product_attention(tokens(q), tokens(k), tokens(v))
+    x = x.transpose(1, 2).flatten(2)  # N·n1·n2, heads, h·w, d -> N·n1·n2, h·w, M
+
+    i, j = torch.arange(size[0], device=device)[:, None], torch.arange(size[1], device=device)[None]
+    window_of = i % n1 * n2 + j % n2 if strided else i // h * n2 + j // w  # height,width
+    place_of = i // n1 * w + j // n2 if strided else i % h * w + j % w
+    first = torch.arange(batch, device=device)[:, None, None] * (n1 * n2)
+    return x[first + window_of, place_of]  # N·n1·n2, h·w, M -> N,height,width,M

@@ -11,7 +11,7 @@ from torch import nn
 from emo_mm.errors import UserError
 from emo_mm.models.emo import EMO
 from emo_mm.weights.checkpoint import content_sha256, read_checkpoint
-from emo_mm.weights.convert import convert
+from emo_mm.weights.conversion import convert
 from emo_mm.weights.loading import load_backbone, load_model
 
 pytestmark = pytest.mark.toolbox

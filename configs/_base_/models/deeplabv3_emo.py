@@ -1,0 +1,48 @@
+# DeepLabv3 on EMO-1M. Nothing is dilated but the head, which works at stride 32, with 256 channels where mmseg has 512.
+norm_cfg = dict(type='BN', requires_grad=True)  # synchronised in distributed training
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size=(512, 512),
+    ),
+    backbone=dict(
+        type='emo_mm.EMO',
+        arch='1m',
+        out_indices=(1, 2, 3, 4),
+        window_size=7,
+        init_cfg=dict(type='Pretrained', checkpoint='emo_1m'),
+    ),
+    decode_head=dict(
+        type='ASPPHead',
+        in_channels=168,
+        in_index=3,
+        channels=256,
+        dilations=(1, 12, 24, 36),
+        dropout_ratio=0.1,
+        num_classes=150,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+    ),
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_channels=80,
+        in_index=2,
+        channels=256,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.1,
+        num_classes=150,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)

@@ -1,0 +1,7 @@
+# Published by the authors: mIoU 33.5 on ADE20K val (README of zhangzjn/EMO).
+_base_ = [
+    '../_base_/models/deeplabv3_emo.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/runtime/seg.py',
+    '../_base_/schedules/segmentation_80k.py',
+]

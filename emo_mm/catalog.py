@@ -1,0 +1,247 @@
+"""The published models in one table: configs, and the figures that their authors give for them.
+
+Documentation, metafiles and ``emo-mm list`` are made from this table (``tools/make_model_zoo.py``), and the tests
+compare it with the configs and recount parameters and multiply-adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from emo_mm.configs import find_config, list_models
+
+EMO_README = 'README of zhangzjn/EMO'
+
+# Names of the metrics as they are shown.
+METRICS = {
+    'top1': 'top-1',
+    'box_ap': 'box AP',
+    'ap50': 'AP50',
+    'ap75': 'AP75',
+    'ap_s': 'AP small',
+    'ap_m': 'AP medium',
+    'ap_l': 'AP large',
+    'miou': 'mIoU',
+    'aacc': 'aAcc',
+    'macc': 'mAcc',
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the models with one head on one data set share.
+
+    Attributes:
+        config: Name of the config, ``{}`` standing for the backbone.
+        task: ``det``, ``seg`` or ``cls``.
+        head: Name of the detector, segmenter or classifier.
+        dataset: Data set of the metrics, and of the training.
+        metrics: Names of the published metrics, keys of ``METRICS``, the main one first.
+        input_size: Height and width in pixels of the images that the network gets from the config (for RetinaNet, of
+            the largest; for segmentation, of the training crops).
+        counted_at: Height and width at which a recount gives the published multiply-adds.
+        macs_decimals: Decimals of the published multiply-adds in G.
+        source: Where the authors publish the figures.
+        note: What is to be known of the published figures.
+    """
+
+    config: str
+    task: str
+    head: str
+    dataset: str
+    metrics: tuple[str, ...]
+    input_size: tuple[int, int]
+    counted_at: tuple[int, int]
+    macs_decimals: int
+    source: str = EMO_README
+    note: str = ''
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A published model.
+
+    Attributes:
+        family: What it shares with other sizes.
+        backbone: Name of the backbone, which is also the name of its published weights.
+        params_m: Published parameters in millions.
+        macs_g: Published multiply-adds in billions; the papers say FLOPs.
+        metrics: Published metrics in percent, by their names in ``METRICS``.
+        note: Why a recount differs from the published figures by more than rounding, or what else they need.
+    """
+
+    family: Family
+    backbone: str
+    params_m: float
+    macs_g: float
+    metrics: Mapping[str, float]
+    note: str = ''
+
+    @property
+    def name(self) -> str:
+        """Name of the config."""
+        return self.family.config.format(self.backbone)
+
+    @property
+    def config(self) -> str:
+        """Path of the config in the repository."""
+        return f'configs/{self.family.task}/{self.name}.py'
+
+    @property
+    def weights(self) -> str | None:
+        """Name of the published weights of the whole model; only classifiers have them."""
+        return self.backbone if self.family.task == 'cls' else None
+
+    @property
+    def main_metric(self) -> str:
+        """The main metric with its name, such as ``box AP 22.0``."""
+        key = self.family.metrics[0]
+        return f'{METRICS[key]} {self.metrics[key]:.1f}'
+
+
+def published_as(figure: float, exact: float, decimals: int) -> str:
+    """Say how a published figure comes from an exact one.
+
+    Args:
+        figure: The published figure.
+        exact: The exact value, in the same unit.
+        decimals: Decimals of the published figure.
+
+    Returns:
+        ``equal`` if it is the exact value rounded, which cutting the decimals gives too; ``rounded`` or ``cut`` if
+        only one of them gives it; ``differs`` if neither does.
+    """
+    scale = 10**decimals
+    rounded, cut = round(exact * scale) == round(figure * scale), int(exact * scale) == round(figure * scale)
+    return {(True, True): 'equal', (True, False): 'rounded', (False, True): 'cut'}.get((rounded, cut), 'differs')
+
+
+def format_models_table(task: str | None = None) -> str:
+    """Return the configs as a plain text table, with the published figures of those that have any.
+
+    Args:
+        task: ``det``, ``seg`` or ``cls`` for the configs of one task.
+
+    Raises:
+        UserError: If there is no such task.
+    """
+    rows = [('name', 'task', 'params (M)', 'MACs (G)', 'published')]
+    for name in list_models(task):
+        if name in CATALOG:
+            entry = CATALOG[name]
+            macs = f'{entry.macs_g:.{entry.family.macs_decimals}f}'
+            rows.append((name, entry.family.task, f'{entry.params_m:.1f}', macs, entry.main_metric))
+        else:
+            rows.append((name, find_config(name).parent.name, '-', '-', '-'))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return '\n'.join((*lines, 'Parameters, multiply-adds and metrics (in percent) as published by the authors.'))
+
+
+# -- The table -------------------------------------------------------------------------------------------------------
+
+_COCO_METRICS = ('box_ap', 'ap50', 'ap75', 'ap_s', 'ap_m', 'ap_l')
+_ADE20K_METRICS = ('miou', 'aacc', 'macc')
+
+_CLASSIFIER = Family(
+    config='{}_imagenet',
+    task='cls',
+    head='linear',
+    dataset='ImageNet-1K',
+    metrics=('top1',),
+    input_size=(224, 224),
+    counted_at=(224, 224),
+    macs_decimals=3,
+)
+_SSDLITE = Family(
+    config='ssdlite_{}_coco',
+    task='det',
+    head='SSDLite',
+    dataset='COCO2017',
+    metrics=_COCO_METRICS,
+    input_size=(320, 320),
+    counted_at=(300, 300),
+    macs_decimals=1,
+    note=(
+        'A recount rounds to the published multiply-adds of all three at 300×300, and at 320×320 to that of 1M alone. '
+        'Training and testing use 320×320.'
+    ),
+)
+_RETINANET = Family(
+    config='retinanet_{}_coco',
+    task='det',
+    head='RetinaNet',
+    dataset='COCO2017',
+    metrics=_COCO_METRICS,
+    input_size=(800, 1344),
+    counted_at=(800, 1333),
+    macs_decimals=0,
+    note=(
+        'A recount rounds to the published multiply-adds of all three at 800×1333. The pipeline pads sides '
+        'to multiples of 32, so that the largest images reach the network as 800×1344.'
+    ),
+)
+_SEGMENTER_NOTE = (
+    'Parameters include the auxiliary head, which only training uses; the multiply-adds do not include it. The '
+    'published multiply-adds are reproduced with a training crop, cut after one decimal like the parameters; in '
+    'testing the short side is 512 and the long one follows.'
+)
+_DEEPLABV3 = Family(
+    config='deeplabv3_{}_ade20k',
+    task='seg',
+    head='DeepLabv3',
+    dataset='ADE20K',
+    metrics=_ADE20K_METRICS,
+    input_size=(512, 512),
+    counted_at=(512, 512),
+    macs_decimals=1,
+    note=_SEGMENTER_NOTE,
+)
+_PSPNET = Family(
+    config='pspnet_{}_ade20k',
+    task='seg',
+    head='PSPNet',
+    dataset='ADE20K',
+    metrics=_ADE20K_METRICS,
+    input_size=(512, 512),
+    counted_at=(512, 512),
+    macs_decimals=1,
+    note=_SEGMENTER_NOTE,
+)
+_WITHOUT_ATTENTION = (
+    'A recount gives more multiply-adds than published. Without the matrix products of attention, which are many with '
+    "the recipe's window of 16, it gives the published figure, cut after one decimal; the published figure of the 2M "
+    'model includes them. The model follows the recipe.'
+)
+
+
+def _entry(family: Family, size: str, params_m: float, macs_g: float, *metrics: float, note: str = '') -> ModelEntry:
+    values = dict(zip(family.metrics, metrics, strict=True))
+    return ModelEntry(family, f'emo_{size}', params_m, macs_g, values, note)
+
+
+# Each row: size, params (M), MACs (G), then the metrics of the family.
+CATALOG: dict[str, ModelEntry] = {
+    entry.name: entry
+    for entry in (
+        _entry(_CLASSIFIER, '1m', 1.3, 0.261, 71.5),
+        _entry(_CLASSIFIER, '2m', 2.3, 0.439, 75.1),
+        _entry(_CLASSIFIER, '5m', 5.1, 0.903, 78.4),
+        _entry(_CLASSIFIER, '6m', 6.1, 0.961, 79.0),
+        _entry(_SSDLITE, '1m', 2.3, 0.6, 22.0, 37.3, 22.0, 2.1, 20.6, 43.2),
+        _entry(_SSDLITE, '2m', 3.3, 0.9, 25.2, 42.0, 25.3, 3.3, 25.9, 47.6),
+        _entry(
+            _SSDLITE, '5m', 6.0, 1.8, 27.9, 45.2, 28.1, 5.2, 30.2, 50.6, note="The authors' training log says 27.8 AP."
+        ),
+        _entry(_RETINANET, '1m', 10.4, 163, 34.4, 54.2, 36.2, 20.2, 37.1, 46.0),
+        _entry(_RETINANET, '2m', 11.5, 167, 36.2, 56.6, 38.1, 21.7, 38.8, 48.1),
+        _entry(_RETINANET, '5m', 14.4, 178, 38.9, 59.8, 41.0, 23.8, 42.2, 51.7),
+        _entry(_DEEPLABV3, '1m', 5.6, 2.4, 33.5, 75.0, 44.2),
+        _entry(_DEEPLABV3, '2m', 6.9, 3.5, 35.3, 75.6, 46.0),
+        _entry(_DEEPLABV3, '5m', 10.3, 5.8, 37.8, 77.6, 48.2, note=_WITHOUT_ATTENTION),
+        _entry(_PSPNET, '1m', 4.3, 2.1, 33.2, 74.8, 43.4),
+        _entry(_PSPNET, '2m', 5.5, 3.1, 34.5, 75.5, 44.9),
+        _entry(_PSPNET, '5m', 8.5, 5.3, 38.2, 77.6, 49.0, note=_WITHOUT_ATTENTION),
+    )
+}

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from emo_mm.catalog import CATALOG, METRICS, format_models_table, published_as
+from emo_mm.configs import find_config, list_models
+from emo_mm.errors import UserError
+
+TASKS = {'cls': 'classification', 'det': 'detection', 'seg': 'segmentation'}
+
+
+@pytest.fixture(scope='module')
+def generator(repo_root: Path) -> ModuleType:
+    """tools/make_model_zoo.py."""
+    path = repo_root / 'tools' / 'make_model_zoo.py'
+    spec = importlib.util.spec_from_file_location('make_model_zoo', path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def counts(generator: ModuleType) -> dict[str, Any]:
+    """Every published model, built and counted."""
+    return {name: generator.recount(entry) for name, entry in CATALOG.items()}
+
+
+# -- The table -------------------------------------------------------------------------------------------------------
+
+
+def test_every_config_but_the_demos_has_a_row_and_every_row_a_config() -> None:
+    assert {name for name in list_models() if not name.endswith('_demo')} == set(CATALOG)
+    for name, entry in CATALOG.items():
+        assert find_config(name).as_posix().endswith(entry.config)
+
+
+def test_rows_are_the_published_results(shared_dir: Path) -> None:
+    path = shared_dir / 'spec' / 'published_results.json'
+    published = [row for row in json.loads(path.read_text()) if row['source'] == 'README of zhangzjn/EMO']
+    ours = {(e.backbone, TASKS[e.family.task], e.family.head): e for e in CATALOG.values()}
+    assert len(published) == len(ours) == 16
+    for row in published:
+        entry = ours[row['backbone'], row['task'], row['head']]
+        assert (entry.params_m, entry.macs_g, dict(entry.metrics)) == (row['params_m'], row['macs_g'], row['metrics'])
+        assert (entry.family.dataset, entry.family.source) == (row['dataset'], row['source'])
+
+
+def test_classifiers_name_their_published_weights() -> None:
+    from emo_mm.weights.registry import PUBLISHED
+
+    with_weights = {entry.weights: entry for entry in CATALOG.values() if entry.weights is not None}
+    assert set(with_weights) == set(PUBLISHED)
+    for name, entry in with_weights.items():
+        assert entry.metrics['top1'] == round(PUBLISHED[name].top1, 1)
+
+
+@pytest.mark.parametrize(
+    ('figure', 'exact', 'decimals', 'how'),
+    [
+        (2.3, 2.34, 1, 'equal'),
+        (2.4, 2.38, 1, 'rounded'),
+        (2.3, 2.38, 1, 'cut'),
+        (2.5, 2.38, 1, 'differs'),
+        (2.2, 2.38, 1, 'differs'),
+        (163, 163.9, 0, 'cut'),
+        (0.903, 0.90258, 3, 'rounded'),
+    ],
+)
+def test_published_as(figure: float, exact: float, decimals: int, how: str) -> None:
+    assert published_as(figure, exact, decimals) == how
+
+
+def test_models_table_lists_the_configs_of_a_task_with_published_figures() -> None:
+    lines = format_models_table('det').splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list_models('det')
+    row = next(line for line in lines if line.startswith('ssdlite_emo_5m_coco'))
+    assert row.split() == ['ssdlite_emo_5m_coco', 'det', '6.0', '1.8', 'box', 'AP', '27.9']
+    assert 'published by the authors' in lines[-1]
+
+
+def test_models_table_of_an_unknown_task_is_an_error() -> None:
+    with pytest.raises(UserError, match="'pose'"):
+        format_models_table('pose')
+
+
+# -- The recount -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.toolbox
+def test_built_models_have_the_published_parameters(counts: dict[str, Any]) -> None:
+    how = {n: published_as(e.params_m, counts[n].params / 1e6, 1) for n, e in CATALOG.items()}
+    assert {name: value for name, value in how.items() if value not in ('equal', 'cut')} == {}
+
+
+@pytest.mark.toolbox
+def test_built_models_have_the_published_macs_or_a_note_says_why_not(counts: dict[str, Any]) -> None:
+    differing = {
+        name: entry
+        for name, entry in CATALOG.items()
+        if published_as(entry.macs_g, counts[name].macs / 1e9, entry.family.macs_decimals) == 'differs'
+    }
+    assert set(differing) == {'deeplabv3_emo_5m_ade20k', 'pspnet_emo_5m_ade20k'}
+    for name, entry in differing.items():
+        assert entry.note
+        without_attention = (counts[name].macs - counts[name].attention_macs) / 1e9
+        assert published_as(entry.macs_g, without_attention, 1) == 'cut'
+
+
+@pytest.mark.toolbox
+def test_notes_on_published_macs_hold(counts: dict[str, Any]) -> None:
+    rounded = {'equal', 'rounded'}
+    ssdlite = {n: e for n, e in CATALOG.items() if e.family.head == 'SSDLite'}
+    assert all(published_as(e.macs_g, counts[n].macs / 1e9, 1) in rounded for n, e in ssdlite.items())
+    at_320 = [n for n, e in ssdlite.items() if published_as(e.macs_g, counts[n].input_macs / 1e9, 1) in rounded]
+    assert at_320 == ['ssdlite_emo_1m_coco']
+    for name, entry in CATALOG.items():
+        if entry.family.head == 'RetinaNet':
+            assert published_as(entry.macs_g, counts[name].macs / 1e9, 0) == 'equal'
+        if entry.family.task == 'seg' and not entry.note:
+            assert published_as(entry.macs_g, counts[name].macs / 1e9, 1) in {'equal', 'cut'}
+    # What the note on the segmenters of 5M says of those of 2M: attention is in their published figures.
+    for name in ('deeplabv3_emo_2m_ade20k', 'pspnet_emo_2m_ade20k'):
+        without_attention = (counts[name].macs - counts[name].attention_macs) / 1e9
+        assert published_as(CATALOG[name].macs_g, without_attention, 1) != 'cut'
+
+
+# -- The generated files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.toolbox
+def test_generated_files_are_current(generator: ModuleType, counts: dict[str, Any]) -> None:
+    # If this fails: python tools/make_model_zoo.py
+    assert generator.stale(generator.files(counts, 'any version')) == []
+
+
+@pytest.mark.toolbox
+def test_stale_files_are_found(generator: ModuleType, counts: dict[str, Any], tmp_path: Path) -> None:
+    contents = generator.files(counts, 'torch 1', root=tmp_path)
+    assert generator.stale(contents) == list(contents)
+    for path, content in contents.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    assert generator.stale(generator.files(counts, 'torch 2', root=tmp_path)) == []
+    page = tmp_path / 'docs' / 'model_zoo.md'
+    page.write_text(page.read_text().replace('27.9', '28.9'))
+    assert generator.stale(contents) == [page]
+
+
+def test_readme_table_goes_between_its_marks(generator: ModuleType) -> None:
+    readme = '# Title\n<!-- models -->\nold\n<!-- /models -->\nrest\n'
+    assert generator.with_readme_table(readme, '| a |\n') == (
+        '# Title\n<!-- models -->\n| a |\n<!-- /models -->\nrest\n'
+    )
+    assert generator.with_readme_table('# No marks\n', '| a |\n') == '# No marks\n'
+
+
+@pytest.mark.toolbox
+def test_model_index_passes_its_readers_checks(repo_root: Path) -> None:
+    from modelindex.load_model_index import load
+
+    index = load(str(repo_root / 'model-index.yml'))
+    assert index.check(silent=True) == []
+    models = {model.name: model for model in index.models}
+    assert set(models) == set(CATALOG)
+    for name, model in models.items():
+        entry = CATALOG[name]
+        assert (repo_root / model.config).is_file()
+        assert model.full_model.paper['URL'].startswith('https://arxiv.org/abs/')  # from its collection
+        assert 'published by the authors' in model.metadata.data['Source']
+        (result,) = model.results
+        assert list(result.metrics.values()) == [entry.metrics[key] for key in entry.family.metrics]
+        assert (model.weights is None) == (entry.weights is None)
+
+
+@pytest.mark.toolbox
+def test_model_index_is_read_by_mmpretrain(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmpretrain.apis.model import ModelHub
+
+    monkeypatch.setattr(ModelHub, '_models_dict', {})
+    ModelHub.register_model_index(repo_root / 'model-index.yml', config_prefix=repo_root)
+    assert all(Path(model.config).is_file() for model in ModelHub._models_dict.values())
+    assert len(ModelHub._models_dict) == len(CATALOG)
+
+
+def test_every_metric_has_a_name() -> None:
+    for entry in CATALOG.values():
+        assert tuple(entry.metrics) == entry.family.metrics
+        assert set(entry.metrics) <= set(METRICS)
