@@ -145,10 +145,10 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _test(args: argparse.Namespace) -> None:
-    from emo_mm.engine.launch import test
+    from emo_mm.engine.launch import evaluate
     from emo_mm.engine.options import RunOptions
 
-    test(RunOptions(**_run_options(args)), args.checkpoint, out=args.out, show_dir=args.show_dir)
+    evaluate(RunOptions(**_run_options(args)), args.checkpoint, out=args.out, show_dir=args.show_dir)
 
 
 def _data_shapes(args: argparse.Namespace) -> None:

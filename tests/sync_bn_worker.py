@@ -21,5 +21,7 @@ def run(rank, port, folder):
     x = data()[1][rank].clone().requires_grad_()
     y = norm(x)
     (y**3).sum().backward()
-    torch.save([y.detach(), x.grad, norm.running_mean, norm.running_var, norm.num_batches_tracked], f'{folder}/{rank}.pt')
+    torch.save(
+        [y.detach(), x.grad, norm.running_mean, norm.running_var, norm.num_batches_tracked], f'{folder}/{rank}.pt'
+    )
     dist.destroy_process_group()

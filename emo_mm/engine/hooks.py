@@ -68,8 +68,9 @@ def to_plain(value: Any) -> Any:
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """A progress bar over the whole training, with its loss and the time left; where there is no terminal, a line of
-    text every ``seconds`` seconds.
+    """A progress bar over the whole training, with its loss and the time left.
+
+    Where there is no terminal it is a line of text every ``seconds`` seconds.
 
     Args:
         seconds: Least time between two lines where the output is not a terminal.

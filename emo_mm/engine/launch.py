@@ -39,7 +39,9 @@ def train(options: TrainOptions) -> dict[str, Any]:
     return write_report(runner, seconds=time.monotonic() - start)
 
 
-def test(options: RunOptions, checkpoint: str, out: str | None = None, show_dir: str | None = None) -> dict[str, float]:
+def evaluate(
+    options: RunOptions, checkpoint: str, out: str | None = None, show_dir: str | None = None
+) -> dict[str, float]:
     """Evaluate a checkpoint on the test set of a config.
 
     Args:

@@ -18,7 +18,14 @@ class CPUSyncBatchNorm(nn.SyncBatchNorm):
         """Normalise (N, C, ...) by the mean and variance over all processes."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return nn.functional.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self._momentum(), self.eps
+                x,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                self.training,
+                self._momentum(),
+                self.eps,
             )
         dims = [d for d in range(x.dim()) if d != 1]
         count = torch.full((1,), x.numel() / x.shape[1], dtype=x.dtype)

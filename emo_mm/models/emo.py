@@ -224,7 +224,7 @@ def _arch_settings(arch: str | Mapping[str, Any]) -> dict[str, Any]:
     for key in allowed - {'drop_path_rate'}:
         if not isinstance(arch[key], Sequence) or len(arch[key]) != 4:
             raise ValueError(f"arch['{key}'] is {arch[key]!r}; it must have one entry for each of the four stages")
-    for dim, heads in zip(arch['embed_dims'], arch['num_heads']):
+    for dim, heads in zip(arch['embed_dims'], arch['num_heads'], strict=True):
         if heads < 0 or (heads and dim % heads):
             raise ValueError(f"arch['num_heads'] has {heads} where embed_dims has {dim}; it must be 0 or a divisor")
     for key in ('depths', 'embed_dims'):

@@ -17,7 +17,11 @@ def test_a_checkpoint_becomes_plain_and_mmengine_gets_its_objects_back(tmp_path)
     checkpoint = {
         'state_dict': {'w': torch.ones(2)},
         'meta': {'best': np.float64(0.5), 'classes': ('a', 'b'), 'array': np.arange(3)},
-        'message_hub': {'log_scalars': {'train/loss': buffer}, 'runtime_info': {'iter': 3}, 'resumed_keys': {'iter': True}},
+        'message_hub': {
+            'log_scalars': {'train/loss': buffer},
+            'runtime_info': {'iter': 3},
+            'resumed_keys': {'iter': True},
+        },
     }
     hook = PlainCheckpointHook()
     hook.before_save_checkpoint(None, checkpoint)

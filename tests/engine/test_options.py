@@ -11,7 +11,9 @@ def config(by_epoch=True):
     length = dict(max_epochs=24) if by_epoch else dict(max_iters=80_000)
     return Config(
         dict(
-            model=dict(backbone=dict(type='emo_mm.EMO', norm_eval=True, init_cfg=dict(type='Pretrained', checkpoint='emo_1m'))),
+            model=dict(
+                backbone=dict(type='emo_mm.EMO', norm_eval=True, init_cfg=dict(type='Pretrained', checkpoint='emo_1m'))
+            ),
             train_cfg=dict(**length, val_interval=8),
             param_scheduler=[
                 dict(type='LinearLR', by_epoch=False, begin=0, end=500),
@@ -43,7 +45,12 @@ def test_iterations_count_where_the_config_counts_them():
 
 @pytest.mark.parametrize(
     ('by_epoch', 'epochs', 'iters', 'flag'),
-    [(True, None, 5, '--epochs'), (False, 5, None, '--iters'), (True, 5, 5, '--epochs'), (True, 0, None, '--epochs is 0')],
+    [
+        (True, None, 5, '--epochs'),
+        (False, 5, None, '--iters'),
+        (True, 5, 5, '--epochs'),
+        (True, 0, None, '--epochs is 0'),
+    ],
 )
 def test_a_length_in_the_wrong_unit_is_refused(by_epoch, epochs, iters, flag):
     with pytest.raises(UserError, match=flag):

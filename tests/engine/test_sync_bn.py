@@ -38,7 +38,9 @@ def test_replacement_keeps_parameters_statistics_and_mode():
     assert model[1].running_mean is mean
     assert (model[1].eps, model[1].momentum, model[1].training) == (1e-3, 0.03, False)
     x = torch.randn(2, 3, 4, 4)
-    torch.testing.assert_close(model(x), nn.functional.batch_norm(model[0](x), mean, model[1].running_var, weight, eps=1e-3))
+    torch.testing.assert_close(
+        model(x), nn.functional.batch_norm(model[0](x), mean, model[1].running_var, weight, eps=1e-3)
+    )
 
 
 def test_outside_of_a_process_group_it_is_plain_batchnorm():

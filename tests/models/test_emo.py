@@ -23,7 +23,7 @@ def test_the_pyramid_has_the_promised_widths_and_strides():
     assert backbone.out_channels == (24, 32, 48, 120, 200)
     assert backbone.out_strides == (2, 4, 8, 16, 32)
     assert [tuple(x.shape) for x in maps] == [
-        (1, c, 64 // s, 96 // s) for c, s in zip(backbone.out_channels, backbone.out_strides)
+        (1, c, 64 // s, 96 // s) for c, s in zip(backbone.out_channels, backbone.out_strides, strict=True)
     ]
 
 
@@ -69,7 +69,7 @@ def test_other_numbers_of_input_channels_work():
     ],
 )
 def test_wrong_arguments_are_named(kwargs, names):
-    with pytest.raises(ValueError, match='must|allowed|keys') as error:
+    with pytest.raises(ValueError, match=r'must|allowed|keys') as error:
         EMO(**kwargs)
     assert all(name in str(error.value) for name in names)
 
@@ -85,7 +85,7 @@ def test_frozen_stages_stay_frozen_through_train(frozen):
     maps = backbone(torch.randn(2, 3, 64, 64))
     if frozen < 4:
         maps[-1].sum().backward()
-    for k, part in enumerate(parts):
+    for k in range(len(parts)):
         name = 'stem' if k == 0 else f'stages.{k - 1}'
         means = [key for key in state if key.startswith(name) and key.endswith('running_mean')]
         moved = any(not torch.equal(state[key], backbone.state_dict()[key]) for key in means)
@@ -112,7 +112,7 @@ def test_stochastic_depth_grows_linearly_and_rests_in_eval():
     rates = [getattr(block.drop_path, 'p', 0.0) for stage in backbone.stages for block in stage]
     expected = [0.28 * i / 14 for i in range(15)]
     skips = [block.has_skip for stage in backbone.stages for block in stage]
-    assert rates == pytest.approx([rate if skip else 0.0 for rate, skip in zip(expected, skips)])
+    assert rates == pytest.approx([rate if skip else 0.0 for rate, skip in zip(expected, skips, strict=True)])
     x = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(backbone.eval()(x)[-1], backbone(x)[-1], rtol=0, atol=0)
 
@@ -191,7 +191,7 @@ def test_compilation_makes_one_graph_in_inference_and_in_training(size):
     assert backbone.stem.conv.weight.grad is not None
     backbone.eval()
     with torch.no_grad():
-        for ours, theirs in zip(compiled(x), backbone(x)):
+        for ours, theirs in zip(compiled(x), backbone(x), strict=True):
             torch.testing.assert_close(ours, theirs)
 
 
@@ -214,7 +214,9 @@ def test_compilation_with_dynamic_sizes_does_not_compile_again_for_each_size():
 
 def test_export_has_dynamic_batch_height_and_width():
     backbone = EMO('1m').eval()
-    batch, height, width = (torch.export.Dim(name, min=low, max=1344) for name, low in zip('nhw', (1, 33, 33)))
+    batch, height, width = (
+        torch.export.Dim(name, min=low, max=1344) for name, low in zip('nhw', (1, 33, 33), strict=True)
+    )
     program = torch.export.export(
         backbone, (torch.randn(2, 3, 96, 128),), dynamic_shapes={'x': {0: batch, 2: height, 3: width}}
     )
@@ -223,5 +225,5 @@ def test_export_has_dynamic_batch_height_and_width():
     with torch.no_grad():
         for shape in [(2, 3, 96, 128), (1, 3, 33, 64), (3, 3, 230, 75)]:
             x = torch.randn(shape)
-            for ours, theirs in zip(module(x), backbone(x)):
+            for ours, theirs in zip(module(x), backbone(x), strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

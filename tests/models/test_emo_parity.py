@@ -65,7 +65,9 @@ def test_any_size_and_window_equals_the_plain_formulation(model, size, window):
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(sum(size)))
     backbone = load(model, window_size=window).eval()
     with torch.no_grad():
-        for ours, theirs in zip(backbone(x), reference.features(model, golden.state_dict(model), x, window)):
+        for ours, theirs in zip(
+            backbone(x), reference.features(model, golden.state_dict(model), x, window), strict=True
+        ):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
@@ -75,7 +77,7 @@ def test_the_largest_sizes_equal_the_plain_formulation(size):
     with torch.no_grad():
         ours = load('emo_1m').eval()(x)
         theirs = reference.features('emo_1m', golden.state_dict('emo_1m'), x, 7)
-    for a, b in zip(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 

@@ -11,8 +11,8 @@ from emo_mm.models.layers.window_attention import (
 )
 
 __all__ = [
-    'EMOStem',
     'IRMB',
+    'EMOStem',
     'LayerNorm2d',
     'batch_norm',
     'window_attention',

@@ -24,6 +24,7 @@ class LayerNorm2d(nn.LayerNorm):
         super().__init__(num_channels, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise a map of shape (N, C, H, W)."""
         x = x.permute(0, 2, 3, 1)  # N,C,H,W -> N,H,W,C
         x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)  # N,H,W,C -> N,C,H,W
