@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('checkpoint', help='a checkpoint of the whole model')
     command.add_argument('--out', metavar='FILE', help='JSON file for the metrics')
     command.add_argument('--show-dir', metavar='DIR', help='folder for pictures of the predictions')
+    command.add_argument(
+        '--format-only',
+        action='store_true',
+        help='write the files that the test servers of COCO and ADE20K take, to WORK_DIR/submission',
+    )
     command.set_defaults(run=_test)
 
     _add_data_command(commands)
@@ -148,7 +153,7 @@ def _test(args: argparse.Namespace) -> None:
     from emo_mm.engine.launch import evaluate
     from emo_mm.engine.options import RunOptions
 
-    evaluate(RunOptions(**_run_options(args)), args.checkpoint, out=args.out, show_dir=args.show_dir)
+    evaluate(RunOptions(**_run_options(args)), args.checkpoint, args.out, args.show_dir, args.format_only)
 
 
 def _data_shapes(args: argparse.Namespace) -> None:

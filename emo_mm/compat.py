@@ -11,7 +11,7 @@ from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
-    from torch import nn
+    from mmengine.runner import Runner
 
 # default_scope of a config -> name of the toolbox on PyPI, for the hint
 TOOLBOXES = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
@@ -47,13 +47,24 @@ def use_faster_coco_metric(cfg: Config) -> bool:
     return found
 
 
-def use_cpu_process_group(cfg: Config) -> None:
-    """Set up data-parallel training between processes on CPUs, where MMEngine expects GPUs.
+def cpu_runner(cfg: Config) -> Runner:
+    """Return the runner of a config for data-parallel training between processes on CPUs, where MMEngine expects GPUs.
 
     MMEngine selects a CUDA device before it makes the process group and gives its data-parallel wrapper a device
-    index. A group that exists is left alone, and a wrapper that is named in the config gets no index.
+    index. A group that exists is left alone, and so are the device ids that the config gives. The BatchNorms must be
+    synchronised before the model is wrapped, by ours: the wrapper refuses torch's own on CPUs.
     """
     import torch.distributed as dist
+    from mmengine.runner import Runner
+    from torch import nn
+
+    from emo_mm.engine.sync_bn import synchronise_batchnorm
+
+    class CPURunner(Runner):
+        def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+            count = synchronise_batchnorm(model) if synchronises else 0
+            self.logger.info(f'{count} BatchNorm layers are synchronised over {self.world_size} processes')
+            return super().wrap_model(model_wrapper_cfg, model)
 
     if not dist.is_initialized():
         if cfg.launcher == 'slurm':
@@ -64,13 +75,9 @@ def use_cpu_process_group(cfg: Config) -> None:
     cfg.env_cfg.dist_cfg = dict(backend='gloo')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
+        device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
-
-
-def convert_sync_batchnorm_for_cpu(model: nn.Module) -> int:
-    """Replace torch's SyncBatchNorm, which refuses CPU tensors, by ours; return how many there were."""
-    from emo_mm.engine.sync_bn import replace_sync_batchnorm
-
-    return replace_sync_batchnorm(model)
+    synchronises = cfg.pop('sync_bn', None) is not None
+    return CPURunner.from_cfg(cfg)

@@ -9,5 +9,6 @@ model = dict(
     backbone=dict(drop_path_rate=0.0),
     head=dict(num_classes=4),
 )
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.01, update_buffers=True)]
 auto_scale_lr = dict(base_batch_size=16)

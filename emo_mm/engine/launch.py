@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.compat import convert_sync_batchnorm_for_cpu, register_toolbox, use_cpu_process_group
+from emo_mm.compat import cpu_runner, register_toolbox
 from emo_mm.engine.allocator import keep_freed_memory
 from emo_mm.engine.options import RunOptions, TrainOptions, apply_train_options, load_run_config
 from emo_mm.errors import UserError
@@ -36,11 +36,17 @@ def train(options: TrainOptions) -> dict[str, Any]:
     runner = _build_runner(cfg, lines)
     start = time.monotonic()
     runner.train()
+    if runner.distributed:
+        _check_ranks_agree(runner)
     return write_report(runner, seconds=time.monotonic() - start)
 
 
 def evaluate(
-    options: RunOptions, checkpoint: str, out: str | None = None, show_dir: str | None = None
+    options: RunOptions,
+    checkpoint: str,
+    out: str | None = None,
+    show_dir: str | None = None,
+    format_only: bool = False,
 ) -> dict[str, float]:
     """Evaluate a checkpoint on the test set of a config.
 
@@ -49,9 +55,11 @@ def evaluate(
         checkpoint: The checkpoint; every tensor of the model must be in it.
         out: JSON file to write the metrics to; ``test_metrics.json`` of the work directory if None.
         show_dir: Folder for pictures of the predictions; none if None.
+        format_only: Whether to write the files that a test server takes, to ``submission`` in the work directory,
+            instead of computing metrics: no truth is needed then.
 
     Returns:
-        The metrics.
+        The metrics; none where only files were written.
 
     Raises:
         UserError: If the config, an option, the checkpoint or the data has a fault.
@@ -61,15 +69,36 @@ def evaluate(
     cfg, lines = load_run_config(options, training=False)
     if show_dir is not None:
         _draw_predictions(cfg, str(Path(show_dir).resolve()))
+    if format_only:
+        _write_submission(cfg, Path(cfg.work_dir) / 'submission')
     weights = read_checkpoint(checkpoint)  # before anything slow
     runner = _build_runner(cfg, lines)
     load_model(_unwrapped(runner.model), weights)
     metrics = {key: float(value) for key, value in runner.test().items()}
-    if runner.rank == 0:
+    if runner.rank == 0 and not format_only:
         path = Path(out) if out else Path(cfg.work_dir) / 'test_metrics.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({'config': options.config, 'checkpoint': checkpoint, 'metrics': metrics}, indent=1))
     return metrics
+
+
+def _check_ranks_agree(runner: Runner) -> None:
+    """Check that data-parallel training left every process with the same metrics and weights.
+
+    Raises:
+        RuntimeError: If it did not, as after a fault in communication: the checkpoint is not to be trusted.
+    """
+    import torch
+    from mmengine.dist import all_gather_object
+
+    metrics = {k: v.current() for k, v in runner.message_hub.log_scalars.items() if k.startswith('val/')}
+    metrics = {k: v for k, v in metrics.items() if not k.endswith('time')}
+    with torch.no_grad():
+        weights = sum(float(parameter.double().abs().sum()) for parameter in runner.model.parameters())
+    for rank, other in enumerate(all_gather_object((metrics, weights))):
+        if other != (metrics, weights):
+            raise RuntimeError(f'rank {runner.rank} ended with {(metrics, weights)} and rank {rank} with {other}')
+    runner.logger.info(f'{len(metrics)} metrics and the weights are equal on {runner.world_size} ranks')
 
 
 def _draw_predictions(cfg: Config, folder: str) -> None:
@@ -84,6 +113,18 @@ def _draw_predictions(cfg: Config, folder: str) -> None:
         hook.update(enable=True, interval=1, out_dir=folder)
 
 
+def _write_submission(cfg: Config, folder: Path) -> None:
+    """Let the evaluator of a test write what the test servers of COCO and ADE20K take, and compute nothing."""
+    if cfg.default_scope not in ('mmdet', 'mmseg'):
+        raise UserError('--format-only is for detection (COCO) and segmentation (ADE20K)')
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluator = cfg.test_evaluator
+    if cfg.default_scope == 'mmdet':
+        evaluator.update(format_only=True, outfile_prefix=str(folder / 'results'))
+    else:
+        evaluator.update(format_only=True, output_dir=str(folder))
+
+
 def _build_runner(cfg: Config, lines: list[str]) -> Runner:
     """Build the runner of a config, on GPUs or CPUs, in one process or many; print ``lines`` once."""
     import torch
@@ -96,22 +137,16 @@ def _build_runner(cfg: Config, lines: list[str]) -> Runner:
     on_cpu = not torch.cuda.is_available()
     if on_cpu:
         keep_freed_memory()
-        if cfg.launcher != 'none':
-            use_cpu_process_group(cfg)
     if int(os.environ.get('RANK', 0)) == 0:
         for line in lines:
             print(line, flush=True)
     try:
-        runner = Runner.from_cfg(cfg)
+        runner = cpu_runner(cfg) if on_cpu and cfg.launcher != 'none' else Runner.from_cfg(cfg)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f'the config cannot be built: {error}') from error
     _quieten(runner)
-    if on_cpu and runner.distributed:
-        count = convert_sync_batchnorm_for_cpu(runner.model)
-        if runner.rank == 0:
-            runner.logger.info(f'{count} BatchNorm layers are synchronised over {runner.world_size} processes')
     return runner
 
 

@@ -8,7 +8,7 @@ import torch.multiprocessing as mp
 from sync_bn_worker import data, run
 from torch import nn
 
-from emo_mm.engine.sync_bn import CPUSyncBatchNorm, replace_sync_batchnorm
+from emo_mm.engine.sync_bn import CPUSyncBatchNorm, synchronise_batchnorm
 
 pytestmark = pytest.mark.toolbox
 
@@ -30,9 +30,9 @@ def test_two_processes_equal_one_on_the_joint_batch(tmp_path):
 
 
 def test_replacement_keeps_parameters_statistics_and_mode():
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4, eps=1e-3, momentum=0.03)).eval()
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, eps=1e-3, momentum=0.03)).eval()
     weight, mean = model[1].weight, model[1].running_mean
-    assert replace_sync_batchnorm(model) == 1
+    assert synchronise_batchnorm(model) == 1
     assert isinstance(model[1], CPUSyncBatchNorm)
     assert model[1].weight is weight
     assert model[1].running_mean is mean

@@ -1,0 +1,163 @@
+"""A training through the command line: what it leaves, how it resumes, and what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from emo_mm.data.shapes import generate
+
+pytestmark = pytest.mark.toolbox
+
+SMALL = ['ssdlite_emo_1m_demo', '--workers', '0', '--batch-size', '2', '--seed', '0']
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    return generate(tmp_path_factory.mktemp('data') / 'shapes', num_train=8, num_val=4).root
+
+
+def command(*args):
+    return [sys.executable, '-m', 'emo_mm.cli', *map(str, args)]
+
+
+def environment(**more):
+    return {**os.environ, 'OMP_NUM_THREADS': '1', **more}
+
+
+@pytest.fixture(scope='module')
+def run(shapes, tmp_path_factory):
+    """A training of two epochs, evaluated after each."""
+    work_dir = tmp_path_factory.mktemp('run')
+    args = ['train', *SMALL, '--epochs', 2, '--data-root', shapes, '--work-dir', work_dir]
+    done = subprocess.run(
+        command(*args, '--cfg-options', 'train_cfg.val_interval=1'),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return work_dir, done
+
+
+def test_a_training_leaves_checkpoints_metrics_curves_and_pictures(run):
+    work_dir, done = run
+    metrics = json.loads((work_dir / 'metrics.json').read_text())
+    assert metrics['config'] == 'ssdlite_emo_1m_demo'
+    assert metrics['history']['coco/bbox_mAP_50']['step'] == [1, 2]
+    assert 0 <= metrics['last']['coco/bbox_mAP_50'] <= 1
+    assert (work_dir / metrics['checkpoint']).is_file()
+    for picture in ('curves.png', 'predictions.png'):
+        assert (work_dir / picture).read_bytes().startswith(b'\x89PNG')
+    assert 'train: annotations/instances_train.json: 8 of 8 images found' in done.stdout
+    assert '8/8' in done.stderr  # the progress bar, over both epochs
+
+
+def test_its_checkpoints_are_plain_data_and_hold_the_classes(run):
+    checkpoint = torch.load(run[0] / 'epoch_2.pth', weights_only=True)
+    assert tuple(checkpoint['meta']['dataset_meta']['classes']) == ('circle', 'square', 'triangle', 'star')
+    assert set(checkpoint) >= {'state_dict', 'optimizer', 'param_schedulers', 'message_hub'}
+
+
+def test_testing_its_checkpoint_repeats_its_figures(run, shapes, run_cli, tmp_path):
+    work_dir = run[0]
+    args = ['test', 'ssdlite_emo_1m_demo', work_dir / 'epoch_2.pth', '--data-root', shapes, '--workers', '0']
+    result = run_cli(*args, '--work-dir', tmp_path, '--out', tmp_path / 'out.json', '--show-dir', tmp_path / 'show')
+    assert result.code == 0
+    assert 'backbone' in result.out + result.err or 'tensors loaded' in result.out + result.err
+    written = json.loads((tmp_path / 'out.json').read_text())
+    trained = json.loads((work_dir / 'metrics.json').read_text())
+    assert written['metrics']['coco/bbox_mAP'] == pytest.approx(trained['last']['coco/bbox_mAP'], abs=2e-3)
+    assert list((tmp_path / 'show').rglob('*.jpg')) or list((tmp_path / 'show').rglob('*.png'))
+
+
+def test_a_killed_training_resumes_from_its_last_checkpoint_with_the_same_schedule(shapes, run, tmp_path):
+    args = ['train', *SMALL, '--epochs', 2, '--data-root', shapes, '--work-dir', tmp_path]
+    options = ['--cfg-options', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1']
+    process = subprocess.Popen(
+        command(*args, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / 'last_checkpoint').exists():
+        assert process.poll() is None, 'the training ended before it could be killed'
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / 'metrics.json').exists()
+    done = subprocess.run(
+        command(*args, '--resume', *options), capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'resumed epoch: 1, iter: 4' in done.stdout + done.stderr
+    rates = {}
+    for log in sorted(tmp_path.glob('*/vis_data/scalars.json')):
+        for line in map(json.loads, log.read_text().splitlines()):
+            if 'lr' in line:
+                rates[line['step']] = line['lr']
+    whole = torch.load(run[0] / 'epoch_2.pth', weights_only=True)
+    resumed = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)
+    assert sorted(rates) == list(range(1, 9))
+    assert resumed['meta']['iter'] == whole['meta']['iter'] == 8
+    assert resumed['optimizer']['param_groups'][0]['lr'] == whole['optimizer']['param_groups'][0]['lr']
+
+
+def test_two_processes_train_as_one_with_synchronised_batchnorm(shapes, repo_root, tmp_path):
+    script = repo_root / 'tools' / 'dist_train.sh'
+    args = [*SMALL, '--epochs', 1, '--data-root', shapes, '--work-dir', tmp_path]
+    done = subprocess.run(
+        ['bash', str(script), SMALL[0], '2', *map(str, args[1:])],
+        capture_output=True,
+        text=True,
+        env=environment(PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}'),
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-3000:]
+    assert 'are synchronised over 2 processes' in output
+    assert '6 metrics and the weights are equal on 2 ranks' in output
+    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert checkpoint['meta']['iter'] == 2  # 8 images, 2 processes of 2
+    assert (tmp_path / 'metrics.json').is_file()
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['train', 'ssdlite_emo_3m_coco'], 'did you mean ssdlite_emo_'),
+        (['train', 'configs/det/none.py'], 'no file'),
+        (['train', 'ssdlite_emo_1m_coco', '--data-root', 'nowhere'], 'nowhere'),
+        (['train', 'ssdlite_emo_1m_demo', '--cfg-options', 'modle.backbone.arch=2m'], 'did you mean model'),
+        (['train', 'ssdlite_emo_1m_demo', '--cfg-options', 'lr'], 'KEY=VALUE'),
+        (['test', 'ssdlite_emo_1m_demo', 'missing.pth'], 'missing.pth'),
+    ],
+)
+def test_faults_of_the_user_are_one_line_and_exit_with_1(args, message, run_cli, shapes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'shapes').symlink_to(shapes)
+    result = run_cli(*args)
+    assert result.code == 1
+    assert message in result.err
+    assert 'Traceback' not in result.err
+
+
+def test_the_published_recipe_without_its_data_says_what_is_missing(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run_cli('train', 'ssdlite_emo_2m_coco')
+    assert result.code == 1
+    assert 'instances_train2017.json' in result.err
+    assert 'make demo' in result.err
+
+
+def test_wrong_usage_exits_with_2(run_cli):
+    assert run_cli('train').code == 2
+    assert run_cli('fly').code == 2
+    assert run_cli('train', 'x', '--epochs', 'many').code == 2
