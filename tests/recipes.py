@@ -33,10 +33,10 @@ def learning_rates(cfg: Config, steps: int, epoch_length: int = 1) -> list[float
 
 
 def weight_decays(cfg: Config, model: nn.Module) -> dict[str, float]:
-    """Return the weight decay of every parameter by its name."""
+    """Return the weight decay of every parameter that is trained by its name."""
     settings = copy.deepcopy(cfg.optim_wrapper)
     settings.type = 'OptimWrapper'
     settings.pop('loss_scale', None)
     groups = build_optim_wrapper(model, settings).optimizer.param_groups
     by_id = {id(parameter): group['weight_decay'] for group in groups for parameter in group['params']}
-    return {name: by_id[id(parameter)] for name, parameter in model.named_parameters()}
+    return {name: by_id[id(parameter)] for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -17,9 +17,10 @@ if scope != 'mmengine':
     from importlib import import_module
     MODELS = import_module(scope + '.registry').MODELS
 assert 'emo_mm' not in sys.modules
+before = set(sys.modules)  # some toolboxes import another by themselves
 model = MODELS.build(dict(type='emo_mm.EMO', arch='1m', out_indices=(4,)))
-others = {'mmdet', 'mmseg', 'mmpretrain'} - {scope}
-print(json.dumps([type(model).__module__, model.out_channels, sorted(others & set(sys.modules))]))
+more = {'mmdet', 'mmseg', 'mmpretrain'} & (set(sys.modules) - before)
+print(json.dumps([type(model).__module__, model.out_channels, sorted(more)]))
 """
 
 

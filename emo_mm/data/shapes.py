@@ -30,7 +30,7 @@ from emo_mm.data.shapes_painter import CLASSES, paint_scene
 from emo_mm.errors import UserError
 
 # Raise this whenever the files written for the same parameters change: older trees are then generated anew.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 #: Colour of each mask value: the background, then the classes.
 PALETTE = ((0, 0, 0), (230, 75, 60), (60, 130, 230), (70, 175, 90), (245, 190, 50))

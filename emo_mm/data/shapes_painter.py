@@ -19,6 +19,7 @@ _SUPERSAMPLING = 4
 _MARGIN = 2  # pixels kept free between a shape and the picture's border
 _MAX_HIDDEN = 0.1  # largest fraction of a shape that those painted after it may hide
 _PLACEMENT_TRIES = 12
+_MAX_TURN = 0.5  # radians
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _regular_points(count: int) -> np.ndarray:
 
 def _shape_coverage(rng: np.random.Generator, size: int, label: int, side: float) -> np.ndarray:
     """Covered fraction of each pixel, shape (size, size), for a turned, stretched shape at a random place."""
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-_MAX_TURN, _MAX_TURN)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     stretch = np.array([1.0, rng.uniform(0.8, 1.0)])
     contours = [points * stretch @ turn.T for points in _outlines(rng, label)]

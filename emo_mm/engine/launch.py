@@ -34,6 +34,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     lines += apply_train_options(cfg, options)
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='emo_mm.ProgressHook')]
     runner = _build_runner(cfg, lines)
+    _drop_single_last_image(runner)
     start = time.monotonic()
     runner.train()
     if runner.distributed:
@@ -80,6 +81,26 @@ def evaluate(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({'config': options.config, 'checkpoint': checkpoint, 'metrics': metrics}, indent=1))
     return metrics
+
+
+def _drop_single_last_image(runner: Runner) -> None:
+    """Drop the last batch of an epoch where it would hold one image alone.
+
+    BatchNorm cannot train on one image whose map is a single pixel, as the last map of SSD is, and would stop there.
+    """
+    from mmengine.registry import DATASETS
+
+    loader = runner._train_dataloader  # still a dict: mmengine builds it when training starts
+    if loader.get('batch_sampler') is not None or loader['sampler'].get('type') == 'InfiniteSampler':
+        return
+    loader['dataset'] = dataset = DATASETS.build(loader['dataset'])
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+    per_rank = -(-len(dataset) // runner.world_size)
+    batch_size = loader['batch_size']
+    if per_rank > batch_size > 1 and per_rank % batch_size == 1:
+        loader['drop_last'] = True
+        runner.logger.info(f'{per_rank} images in batches of {batch_size}: the single image left over is dropped')
 
 
 def _check_ranks_agree(runner: Runner) -> None:

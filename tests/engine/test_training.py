@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -116,7 +115,7 @@ def test_two_processes_train_as_one_with_synchronised_batchnorm(shapes, repo_roo
         ['bash', str(script), SMALL[0], '2', *map(str, args[1:])],
         capture_output=True,
         text=True,
-        env=environment(PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}'),
+        env=environment(PYTHON=sys.executable),
         check=False,
     )
     output = done.stdout + done.stderr
@@ -126,6 +125,13 @@ def test_two_processes_train_as_one_with_synchronised_batchnorm(shapes, repo_roo
     checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
     assert checkpoint['meta']['iter'] == 2  # 8 images, 2 processes of 2
     assert (tmp_path / 'metrics.json').is_file()
+
+
+def test_a_single_image_left_over_in_an_epoch_does_not_stop_the_training(tmp_path, run_cli, shapes):
+    root = generate(tmp_path / 'shapes', num_train=3, num_val=2).root
+    args = ['train', *SMALL, '--epochs', 1, '--data-root', root, '--work-dir', tmp_path / 'run']
+    assert run_cli(*args).code == 0
+    assert torch.load(tmp_path / 'run/epoch_1.pth', weights_only=True)['meta']['iter'] == 1
 
 
 @pytest.mark.parametrize(
