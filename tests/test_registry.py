@@ -17,7 +17,8 @@ if scope != 'mmengine':
     from importlib import import_module
     MODELS = import_module(scope + '.registry').MODELS
 assert 'emo_mm' not in sys.modules
-before = set(sys.modules)  # some toolboxes import another by themselves
+MODELS.import_from_location()  # the toolbox's own models, which for some import another toolbox
+before = set(sys.modules)
 model = MODELS.build(dict(type='emo_mm.EMO', arch='1m', out_indices=(4,)))
 more = {'mmdet', 'mmseg', 'mmpretrain'} & (set(sys.modules) - before)
 print(json.dumps([type(model).__module__, model.out_channels, sorted(more)]))
