@@ -9,6 +9,22 @@ model = dict(
     backbone=dict(drop_path_rate=0.0),
     head=dict(num_classes=4),
 )
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.01, update_buffers=True)]
-auto_scale_lr = dict(base_batch_size=16)
+# The classifier learns from whole pictures, and slower than the detector from many boxes: smaller steps, more of them.
+max_epochs = 50
+train_cfg = dict(max_epochs=max_epochs, val_interval=5)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        eta_min=0,
+        convert_to_iter_based=True,
+    ),
+]
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+train_dataloader = dict(batch_size=32)
+custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.02, update_buffers=True)]
+auto_scale_lr = dict(base_batch_size=32)

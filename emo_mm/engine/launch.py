@@ -74,6 +74,7 @@ def evaluate(
         _write_submission(cfg, Path(cfg.work_dir) / 'submission')
     weights = read_checkpoint(checkpoint)  # before anything slow
     runner = _build_runner(cfg, lines)
+    _check_classes(runner, weights.meta, checkpoint)
     load_model(_unwrapped(runner.model), weights)
     metrics = {key: float(value) for key, value in runner.test().items()}
     if runner.rank == 0 and not format_only:
@@ -81,6 +82,21 @@ def evaluate(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({'config': options.config, 'checkpoint': checkpoint, 'metrics': metrics}, indent=1))
     return metrics
+
+
+def _check_classes(runner: Runner, meta: dict[str, Any], checkpoint: str) -> None:
+    """Check that a checkpoint was trained for the classes of the test set, in their order.
+
+    Raises:
+        UserError: If not: every figure would be computed on swapped classes.
+    """
+    trained = (meta.get('dataset_meta') or {}).get('classes')
+    tested = runner.test_dataloader.dataset.metainfo.get('classes')
+    if trained and tested and tuple(trained) != tuple(tested):
+        raise UserError(
+            f'{checkpoint} was trained for the classes {", ".join(trained)}, and the test set has {", ".join(tested)}: '
+            f'test it on its own data (--data-root), whose classes must come in the same order'
+        )
 
 
 def _drop_single_last_image(runner: Runner) -> None:

@@ -77,6 +77,17 @@ def test_testing_its_checkpoint_repeats_its_figures(run, shapes, run_cli, tmp_pa
     assert list((tmp_path / 'show').rglob('*.jpg')) or list((tmp_path / 'show').rglob('*.png'))
 
 
+def test_a_checkpoint_for_other_classes_is_not_tested(run, shapes, run_cli, tmp_path):
+    checkpoint = torch.load(run[0] / 'epoch_2.pth', weights_only=True)
+    checkpoint['meta']['dataset_meta']['classes'] = ('square', 'circle', 'triangle', 'star')
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    args = ['--data-root', shapes, '--workers', '0', '--work-dir', tmp_path]
+    result = run_cli('test', 'ssdlite_emo_1m_demo', tmp_path / 'other.pth', *args)
+    assert result.code == 1
+    assert 'square, circle' in result.err
+    assert not (tmp_path / 'test_metrics.json').exists()
+
+
 def test_a_killed_training_resumes_from_its_last_checkpoint_with_the_same_schedule(shapes, run, tmp_path):
     args = ['train', *SMALL, '--epochs', 2, '--data-root', shapes, '--work-dir', tmp_path]
     options = ['--cfg-options', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1']
