@@ -72,6 +72,9 @@ def evaluate(
         _draw_predictions(cfg, str(Path(show_dir).resolve()))
     if format_only:
         _write_submission(cfg, Path(cfg.work_dir) / 'submission')
+    # A test needs none of the parts of a training, whose data may not be here; some hooks would have them built.
+    for key in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
+        cfg[key] = None
     weights = read_checkpoint(checkpoint)  # before anything slow
     runner = _build_runner(cfg, lines)
     _check_classes(runner, weights.meta, checkpoint)
