@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.runner import Runner
 
-# default_scope of a config -> name of the toolbox on PyPI, for the hint
-TOOLBOXES = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
+# default_scope of a config -> the task that needs the toolbox, for the hint
+TASK_OF_SCOPE = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
 
 
 def register_toolbox(scope: str) -> None:
@@ -23,13 +23,14 @@ def register_toolbox(scope: str) -> None:
     Raises:
         UserError: If the toolbox is not installed, or does not fit the installed mmcv.
     """
-    if scope not in TOOLBOXES:
-        raise UserError(f'default_scope is {scope!r}; it must be one of {", ".join(TOOLBOXES)}')
+    if scope not in TASK_OF_SCOPE:
+        raise UserError(f'default_scope is {scope!r}; it must be one of {", ".join(TASK_OF_SCOPE)}')
     try:
         import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
     except (ImportError, AssertionError) as error:  # the toolboxes assert on the version of mmcv
         raise UserError(
-            f'{scope}, which {TOOLBOXES[scope]} needs, cannot be imported: {error}; `emo-mm doctor` tells what to do'
+            f'{scope}, which {TASK_OF_SCOPE[scope]} needs, cannot be imported: {error}; '
+            '`emo-mm doctor` tells what to do'
         ) from error
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emo_mm.compat import TASK_OF_SCOPE
 from emo_mm.data import folders, masks
 from emo_mm.data.coco import resolve_coco
 from emo_mm.data.config_parts import (
-    TASK_OF_SCOPE,
     counting_parts,
     dataset_classes,
     image_prefixes,

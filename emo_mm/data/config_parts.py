@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emo_mm.compat import TASK_OF_SCOPE
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
-
-TASK_OF_SCOPE = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
 
 # Parts of a model whose `num_classes` is not the number of classes of the data: a timm backbone's 0 means "no
 # classifier", a region proposal network tells object from background.

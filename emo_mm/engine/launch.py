@@ -39,7 +39,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     runner.train()
     if runner.distributed:
         _check_ranks_agree(runner)
-    return write_report(runner, seconds=time.monotonic() - start)
+    return write_report(runner, _unwrapped(runner.model), seconds=time.monotonic() - start)
 
 
 def evaluate(

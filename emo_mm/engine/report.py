@@ -26,19 +26,21 @@ from emo_mm.visualization.sheets import (
 from emo_mm.weights import load_model
 
 if TYPE_CHECKING:
+    from mmengine.model import BaseModel
     from mmengine.runner import Runner
 
 _TASKS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
 SHEET_IMAGES = 12
 
 
-def write_report(runner: Runner, seconds: float) -> dict[str, Any]:
+def write_report(runner: Runner, model: BaseModel, seconds: float) -> dict[str, Any]:
     """Write ``metrics.json``, ``curves.png`` and ``predictions.png`` (and ``confusion.png``) to the work directory.
 
     The pictures show the best checkpoint, or the last one where none was marked best.
 
     Args:
         runner: The runner after training.
+        model: Its model, without a data-parallel wrapper.
         seconds: How long the training took.
 
     Returns:
@@ -70,8 +72,8 @@ def write_report(runner: Runner, seconds: float) -> dict[str, Any]:
     if runner.val_loop is not None:
         if checkpoint is not None:
             # Not through the runner: after a resumption its EMAHook would give back the weights that are not averaged.
-            load_model(runner.model, checkpoint)
-        {'det': _detections, 'seg': _masks, 'cls': _classes}[task](runner, work_dir)
+            load_model(model, checkpoint)
+        {'det': _detections, 'seg': _masks, 'cls': _classes}[task](runner, model, work_dir)
     runner.logger.info(f'metrics, curves and pictures are in {work_dir}')
     return metrics
 
@@ -86,9 +88,8 @@ def best_checkpoint(work_dir: Path) -> Path | None:
     return last if last is not None and last.is_file() else None
 
 
-def _predict(runner: Runner, indices: list[int]) -> list[Any]:
+def _predict(runner: Runner, model: BaseModel, indices: list[int]) -> list[Any]:
     """Return the data samples of some validation images, with truth and prediction, one at a time."""
-    model = runner.model.module if hasattr(runner.model, 'module') else runner.model
     model.eval()
     dataset = runner.val_dataloader.dataset
     with torch.no_grad():
@@ -106,10 +107,10 @@ def _image(path: str) -> np.ndarray:
         return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))  # H,W,3, turned as the toolboxes turn it
 
 
-def _detections(runner: Runner, work_dir: Path) -> None:
+def _detections(runner: Runner, model: BaseModel, work_dir: Path) -> None:
     dataset = runner.val_dataloader.dataset
     indices = _spread(runner, SHEET_IMAGES)
-    samples = _predict(runner, indices)
+    samples = _predict(runner, model, indices)
     truths = []
     for i in indices:
         instances = [inst for inst in dataset.get_data_info(i)['instances'] if not inst.get('ignore_flag')]
@@ -131,8 +132,8 @@ def _detections(runner: Runner, work_dir: Path) -> None:
     )
 
 
-def _masks(runner: Runner, work_dir: Path) -> None:
-    samples = _predict(runner, _spread(runner, SHEET_IMAGES))
+def _masks(runner: Runner, model: BaseModel, work_dir: Path) -> None:
+    samples = _predict(runner, model, _spread(runner, SHEET_IMAGES))
     meta = runner.val_dataloader.dataset.metainfo
     segmentation_sheet(
         [_image(sample.img_path) for sample in samples],
@@ -146,10 +147,10 @@ def _masks(runner: Runner, work_dir: Path) -> None:
     )
 
 
-def _classes(runner: Runner, work_dir: Path) -> None:
+def _classes(runner: Runner, model: BaseModel, work_dir: Path) -> None:
     dataset = runner.val_dataloader.dataset
     classes = dataset.metainfo['classes']
-    samples = _predict(runner, _spread(runner, 3 * SHEET_IMAGES))
+    samples = _predict(runner, model, _spread(runner, 3 * SHEET_IMAGES))
     classification_sheet(
         [_image(sample.img_path) for sample in samples],
         [int(sample.gt_label[0]) for sample in samples],
@@ -162,7 +163,6 @@ def _classes(runner: Runner, work_dir: Path) -> None:
     if len(classes) > 50:
         return  # no matrix of a thousand classes can be read
     matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    model = runner.model.module if hasattr(runner.model, 'module') else runner.model
     with torch.no_grad():
         for batch in runner.val_dataloader:
             for sample in model.val_step(batch):
