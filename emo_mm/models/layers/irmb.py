@@ -13,7 +13,7 @@ from torch.compiler import is_compiling
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from emo_mm.models.layers.norm import LayerNorm2d, batch_norm
-from emo_mm.models.layers.window_attention import window_attention, window_grid
+from emo_mm.models.layers.window_attention import multi_head_attention, window_grid, window_partition, window_reverse
 
 NORMS = {'bn': batch_norm, 'ln': LayerNorm2d}
 ACTIVATIONS = {'silu': nn.SiLU, 'gelu': nn.GELU}
@@ -92,9 +92,10 @@ class IRMB(nn.Module):
         if is_compiling() or pad_bottom > 0 or pad_right > 0:
             # Padded positions get q = k = the bias of qk and v = 0, and are attended to like any other.
             x = F.pad(x, (0, pad_right, 0, pad_bottom))
-        q, k = self.qk(x).permute(0, 2, 3, 1).chunk(2, dim=-1)  # N,2s,H',W' -> N,H',W',2s -> twice N,H',W',s
-        v = x.permute(0, 2, 3, 1)  # N,s,H',W' -> N,H',W',s
-        x = window_attention(q, k, v, grid, (height, width), self.num_heads, strided=True)
+        v = window_partition(x.permute(0, 2, 3, 1), grid, strided=True)  # N,s,H',W' -> N,H',W',s -> B,T,s
+        q, k = F.linear(v, self.qk.weight.flatten(1), self.qk.bias).chunk(2, dim=-1)  # B,T,2s -> twice B,T,s
+        v = multi_head_attention(q, k, v, self.num_heads)
+        x = window_reverse(v, grid, (x.shape[0], height, width), strided=True)  # B,T,s -> N,H,W,s
         return x.permute(0, 3, 1, 2)  # N,H,W,s -> N,s,H,W
 
     def _forward(self, x: Tensor) -> Tensor:
