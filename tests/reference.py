@@ -6,7 +6,6 @@ into and out of windows, attention as two matrix products. Nothing here is share
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

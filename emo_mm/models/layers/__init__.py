@@ -6,6 +6,7 @@ from emo_mm.models.layers.stem import EMOStem
 from emo_mm.models.layers.window_attention import (
     multi_head_attention,
     window_grid,
+    window_pad,
     window_partition,
     window_reverse,
 )
@@ -17,6 +18,7 @@ __all__ = [
     'batch_norm',
     'multi_head_attention',
     'window_grid',
+    'window_pad',
     'window_partition',
     'window_reverse',
 ]

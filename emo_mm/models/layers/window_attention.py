@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.compiler import is_exporting
+from torch.compiler import is_compiling, is_exporting
 
 
 class WindowGrid(NamedTuple):
@@ -49,6 +49,29 @@ def window_grid(height: int, width: int, window_size: int) -> WindowGrid:
     rows = (height + window_size - 1) // window_size
     cols = (width + window_size - 1) // window_size
     return WindowGrid(window_size, window_size, rows, cols)
+
+
+def window_pad(x: Tensor, grid: WindowGrid, value: Tensor | None = None) -> Tensor:
+    """Pad a map at its bottom and right to the size of its grid.
+
+    Args:
+        x: Map of shape (N, H, W, C).
+        grid: The cut.
+        value: What to pad with, (C,); zeros if None.
+
+    Returns:
+        Map of shape (N, rows·height, cols·width, C).
+    """
+    batch, height, width, channels = x.shape
+    bottom, right = grid.rows * grid.height - height, grid.cols * grid.width - width
+    # While tracing, sizes are symbols: padding by possibly nothing keeps one graph for all of them.
+    if value is None:
+        return F.pad(x, (0, 0, 0, right, 0, bottom)) if is_compiling() or bottom > 0 or right > 0 else x
+    if is_compiling() or bottom > 0:
+        x = torch.cat([x, value.expand(batch, bottom, width, channels)], 1)
+    if is_compiling() or right > 0:
+        x = torch.cat([x, value.expand(batch, bottom + height, right, channels)], 2)
+    return x
 
 
 def window_partition(x: Tensor, grid: WindowGrid, strided: bool) -> Tensor:
