@@ -6,8 +6,8 @@ Two ways to cut a padded map of H = h·n1 rows and W = w·n2 columns into n1·n2
   row i // n1, column j // n2, so that a window is a grid sampled over the whole map;
 * *contiguous* (the "close" half of EMOv2): pixel (i, j) belongs to window (i // h, j // w).
 
-Channels stay on the last axis: a channels-last map is cut with one copy, heads are views of the windows' tokens, and the
-attended tokens are put together with one more copy. A map that is one window is cut and put together without any.
+Channels stay on the last axis: a channels-last map is cut with one copy, heads are views of the windows' tokens, and
+attended tokens are put together with one more copy. A map that is one window needs neither.
 """
 
 from __future__ import annotations
@@ -135,9 +135,11 @@ def multi_head_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Ten
     Returns:
         Tokens of shape (B, T, M).
     """
-    # B,T,C -> B,T,heads,d -> B,heads,T,d: views, which the fused kernels take as they are
-    q, k, v = (x.unflatten(-1, (num_heads, x.shape[-1] // num_heads)).transpose(1, 2) for x in (q, k, v))
-    x = F.scaled_dot_product_attention(q, k, v)
+    batch, tokens, channels = q.shape
+    q = q.view(batch, tokens, num_heads, channels // num_heads).transpose(1, 2)  # B,T,C -> B,T,heads,d -> B,heads,T,d
+    k = k.view(batch, tokens, num_heads, channels // num_heads).transpose(1, 2)
+    v = v.view(batch, tokens, num_heads, v.shape[-1] // num_heads).transpose(1, 2)  # B,T,M -> B,heads,T,M/heads
+    x = F.scaled_dot_product_attention(q, k, v)  # takes views as they are
     return x.transpose(1, 2).flatten(2)  # B,heads,T,d -> B,T,heads,d -> B,T,M
 
 
