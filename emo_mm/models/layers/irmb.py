@@ -125,7 +125,7 @@ class IRMB(nn.Module):
 
     def _keeps_little(self) -> bool:
         """Tell whether this is a training step of the block as it was built, which can save memory."""
-        if not self.training or self.with_cp or not torch.is_grad_enabled() or is_compiling():
+        if not self.training or self.with_cp or not self.v or not torch.is_grad_enabled() or is_compiling():
             return False
         inside = (self.v, self.dw_conv, self.dw_norm, self.proj)
         as_built = tuple(type(part) for part in inside) == (nn.Sequential, nn.Conv2d, nn.BatchNorm2d, PointwiseConv2d)
