@@ -64,12 +64,15 @@ def window_pad(x: Tensor, grid: WindowGrid, value: Tensor | None = None) -> Tens
     """
     batch, height, width, channels = x.shape
     bottom, right = grid.rows * grid.height - height, grid.cols * grid.width - width
-    # While tracing, sizes are symbols: padding by possibly nothing keeps one graph for all of them.
+    if is_compiling():
+        # Sizes may be symbols: padding by possibly nothing keeps one graph for all of them.
+        pads = (0, 0, 0, right, 0, bottom)
+        return F.pad(x, pads) if value is None else F.pad(x - value, pads) + value
     if value is None:
-        return F.pad(x, (0, 0, 0, right, 0, bottom)) if is_compiling() or bottom > 0 or right > 0 else x
-    if is_compiling() or bottom > 0:
+        return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom > 0 or right > 0 else x
+    if bottom > 0:
         x = torch.cat([x, value.expand(batch, bottom, width, channels)], 1)
-    if is_compiling() or right > 0:
+    if right > 0:
         x = torch.cat([x, value.expand(batch, bottom + height, right, channels)], 2)
     return x
 
@@ -90,12 +93,12 @@ def window_partition(x: Tensor, grid: WindowGrid, strided: bool) -> Tensor:
     h, w, n1, n2 = grid
     batch, _, _, channels = x.shape
     if strided:
-        x = x.reshape(batch, h, n1, w, n2, channels)  # N, h·n1, w·n2, C -> N,h,n1,w,n2,C
+        x = x.unflatten(2, (w, n2)).unflatten(1, (h, n1))  # N, h·n1, w·n2, C -> N,h,n1,w,n2,C
         x = x.permute(0, 2, 4, 1, 3, 5)  # -> N,n1,n2,h,w,C
     else:
-        x = x.reshape(batch, n1, h, n2, w, channels)  # N, n1·h, n2·w, C -> N,n1,h,n2,w,C
+        x = x.unflatten(2, (n2, w)).unflatten(1, (n1, h))  # N, n1·h, n2·w, C -> N,n1,h,n2,w,C
         x = x.permute(0, 1, 3, 2, 4, 5)  # -> N,n1,n2,h,w,C
-    return x.reshape(batch * n1 * n2, h * w, channels)  # N,n1,n2,h,w,C -> N·n1·n2, h·w, C
+    return _contiguous(x).view(batch * n1 * n2, h * w, channels)  # N,n1,n2,h,w,C -> N·n1·n2, h·w, C
 
 
 def window_reverse(windows: Tensor, grid: WindowGrid, shape: tuple[int, int, int], strided: bool) -> Tensor:
@@ -115,10 +118,15 @@ def window_reverse(windows: Tensor, grid: WindowGrid, shape: tuple[int, int, int
     h, w, n1, n2 = grid
     batch, height, width = shape
     channels = windows.shape[-1]
-    x = windows.reshape(batch, n1, n2, h, w, channels)  # N·n1·n2, h·w, C -> N,n1,n2,h,w,C
+    x = windows.unflatten(1, (h, w)).unflatten(0, (batch, n1, n2))  # N·n1·n2, h·w, C -> N,n1,n2,h,w,C
     # -> N,h,n1,w,n2,C for strided windows, N,n1,h,n2,w,C for contiguous ones
     x = x.permute(0, 3, 1, 4, 2, 5) if strided else x.permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, n1 * h, n2 * w, channels)[:, :height, :width]
+    return _contiguous(x).view(batch, n1 * h, n2 * w, channels)[:, :height, :width]
+
+
+def _contiguous(x: Tensor) -> Tensor:
+    # The question whether a copy is needed would make a compiled graph depend on how the numbers of windows compare.
+    return x.clone(memory_format=torch.contiguous_format) if is_compiling() else x.contiguous()
 
 
 def multi_head_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
