@@ -44,6 +44,7 @@ MODELS = LazyRegistry(
     MMENGINE_MODELS,
     {
         'EMO': 'emo_mm.models.emo',
+        'EMOv2': 'emo_mm.models.emov2',
         'SSDLiteHead': 'emo_mm.models.heads.ssdlite_head',
         'EMOClsHead': 'emo_mm.models.heads.cls_head',
     },

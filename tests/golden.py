@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emo_mm.models import EMO, EMOv2
+from emo_mm.models.pyramid import MobilePyramid
+
 FOLDER = Path(__file__).parent / 'data' / 'golden'
 _spec = importlib.util.spec_from_file_location('golden_weights', FOLDER / 'weights.py')
 _weights = importlib.util.module_from_spec(_spec)
@@ -19,9 +22,14 @@ _spec.loader.exec_module(_weights)
 
 
 def cases(mode: str) -> list[dict[str, Any]]:
-    """Return the cases of EMO, ``eval`` or ``train``."""
-    rows = json.loads((FOLDER / 'cases.json').read_text())
-    return [row for row in rows if row['mode'] == mode and row['model'].startswith('emo_')]
+    """Return the cases of both families, ``eval`` or ``train``."""
+    return [row for row in json.loads((FOLDER / 'cases.json').read_text()) if row['mode'] == mode]
+
+
+def backbone(model: str, **kwargs: Any) -> MobilePyramid:
+    """Build the backbone of a published network, such as ``emov2_5m``, with random weights."""
+    family, arch = model.split('_')
+    return {'emo': EMO, 'emov2': EMOv2}[family](arch, **kwargs)
 
 
 def case_id(case: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The plain formulation of EMO, straight from the published description: the oracle of the tests.
+"""The plain formulation of EMO and EMOv2, straight from the published description: the oracle of the tests.
 
 Functions over a state dict with the official names; N×C×H×W maps, a permute on each side of LayerNorm, explicit copies
 into and out of windows, attention as two matrix products. Nothing here is shared with the package.
@@ -10,8 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-6
-HEAD_DIMS = {'emo_1m': (20, 21), 'emo_2m': (20, 20), 'emo_5m': (32, 32), 'emo_6m': (20, 32)}
-DEPTHS = {'emo_1m': (2, 2, 8, 3), 'emo_2m': (3, 3, 9, 3), 'emo_5m': (3, 3, 9, 3), 'emo_6m': (3, 3, 9, 3)}
+HEAD_DIMS = {
+    'emo_1m': (20, 21),
+    'emo_2m': (20, 20),
+    'emo_5m': (32, 32),
+    'emo_6m': (20, 32),
+    'emov2_1m': (20, 20),
+    'emov2_2m': (20, 20),
+    'emov2_5m': (32, 32),
+    'emov2_20m': (32, 32),
+}
+DEPTHS = dict.fromkeys(HEAD_DIMS, (3, 3, 9, 3))
+DEPTHS |= {'emo_1m': (2, 2, 8, 3), 'emov2_1m': (2, 2, 8, 3), 'emov2_20m': (3, 3, 13, 3)}
 
 
 class Weights:
@@ -60,19 +70,65 @@ def attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tensor:
     return out[:, :, :height, :width].contiguous()
 
 
+def hybrid_attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tensor:
+    """EMOv2's attention, on the expanded map: its values are as many heads of more channels."""
+    batch, channels, height, width = y.shape
+    wh, ww = (window, window) if window > 0 else (height, width)
+    y = F.pad(y, (0, -width % ww, 0, -height % wh))
+    padded_h, padded_w = y.shape[2:]
+    n1, n2 = padded_h // wh, padded_w // ww
+    heads = channels // head_dim
+    q, k = F.conv2d(y, w['qk.conv.weight'], w['qk.conv.bias']).chunk(2, 1)
+    v = F.gelu(F.conv2d(y, w['v.conv.weight'], w['v.conv.bias']))
+
+    def attend(axes: str) -> Tensor:
+        cut = {'h': wh, 'a': n1, 'w': ww, 'b': n2}
+        sizes = [cut[axis] for axis in axes]  # how rows, then columns, are split
+        order = [axes.index(axis) for axis in 'abhw']
+
+        def windows(x: Tensor) -> Tensor:  # N, C, H', W' -> N·n1·n2, heads, d, T
+            dim = x.shape[1] // heads
+            x = x.reshape(batch, heads, dim, *sizes).permute(
+                0, 3 + order[0], 3 + order[1], 1, 2, *(3 + i for i in order[2:])
+            )
+            return x.reshape(batch * n1 * n2, heads, dim, wh * ww).contiguous()
+
+        qs, ks, vs = windows(q), windows(k), windows(v)
+        weights = (qs.transpose(-1, -2) @ ks * head_dim**-0.5).softmax(-1)  # N·n1·n2, heads, T, T
+        out = (vs @ weights.transpose(-1, -2)).reshape(batch, n1, n2, v.shape[1], wh, ww)
+        places = {'a': 1, 'b': 2, 'h': 4, 'w': 5}
+        out = out.permute(0, 3, *(places[axis] for axis in axes)).reshape(batch, v.shape[1], padded_h, padded_w)
+        return out[:, :, :height, :width].contiguous()
+
+    return attend('hawb') + attend('ahbw')  # strided windows, then contiguous ones
+
+
 def block(x: Tensor, w: Weights, stage: int, index: int, head_dim: int, window: int, training: bool) -> Tensor:
     y = batch_norm(x, w.at('norm'), training) if stage < 2 else layer_norm(x, w.at('norm.norm'))
-    if 'qk.conv.weight' in w:
-        y = attention(y, w, window, head_dim)
-    y = F.conv2d(y, w['v.conv.weight'], w['v.conv.bias'])
-    y = F.silu(y) if stage < 2 else F.gelu(y)
+    if 'eops.0.qk.conv.weight' in w:
+        y = hybrid_attention(y, w.at('eops.0'), window, head_dim)
+    else:
+        if 'qk.conv.weight' in w:
+            y = attention(y, w, window, head_dim)
+        expansion = w.at('v.conv' if 'v.conv.weight' in w else 'eops.0.net.conv')
+        y = F.conv2d(y, expansion['weight'], expansion['bias'])
+        y = F.silu(y) if stage < 2 else F.gelu(y)
     kernel = w['conv_local.conv.weight']
     stride = 2 if index == 0 else 1
     z = F.conv2d(y, kernel, stride=stride, padding=-(-(kernel.shape[-1] - stride) // 2), groups=len(kernel))
     z = F.silu(batch_norm(z, w.at('conv_local.norm'), training))
+    has_scale = 'ls.gamma' in w
+    scale = w['ls.gamma'] if has_scale else 1.0
     if index == 0:
-        return F.conv2d(z, w['proj.conv.weight'])
-    return x + F.conv2d(y + z, w['proj.conv.weight'])
+        return F.conv2d(z, w['proj.conv.weight']) * scale
+    return x + F.conv2d(y + z, w['proj.conv.weight']) * scale
+
+
+def stem_v2(x: Tensor, w: Weights, training: bool) -> Tensor:
+    x = F.conv2d(x, w['0.conv.weight'], w['0.conv.bias'], stride=2, padding=1)
+    x = F.silu(batch_norm(x, w.at('0.norm'), training))
+    x = F.conv2d(x, w['1.conv.weight'], padding=1, groups=x.shape[1])
+    return F.conv2d(F.silu(batch_norm(x, w.at('1.norm'), training)), w['2.conv.weight'])
 
 
 def stem(x: Tensor, w: Weights, training: bool) -> Tensor:
@@ -89,7 +145,7 @@ def stem(x: Tensor, w: Weights, training: bool) -> Tensor:
 def features(name: str, tensors: dict[str, Tensor], x: Tensor, window: int, training: bool = False) -> list[Tensor]:
     """Return the five maps of a published network."""
     w = Weights(tensors)
-    maps = [stem(x, w.at('stage0'), training)]
+    maps = [(stem_v2 if name.startswith('emov2') else stem)(x, w.at('stage0'), training)]
     for stage, depth in enumerate(DEPTHS[name]):
         x = maps[-1]
         head_dim = HEAD_DIMS[name][stage - 2] if stage >= 2 else 0

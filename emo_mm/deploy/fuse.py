@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from emo_mm.models.layers import IRMB, EMOStem, LayerNorm2d
+from emo_mm.models.layers import I2RMB, IRMB, EMOStem, EMOv2Stem, LayerNorm2d, LayerScale
 
 Model = TypeVar('Model', bound=nn.Module)
 
@@ -23,9 +23,9 @@ def fuse(model: Model) -> Model:
     """Return a copy of a network for inference that gives the same answers with fewer operations.
 
     Every BatchNorm is folded into the convolution before or after it, the gain and bias of every LayerNorm into the
-    projections after it, and stochastic depth is taken out. Works on a backbone and on whole detectors, segmenters and
-    classifiers, whose heads' ``ConvModule`` are folded by mmcv. The copy is in eval mode, needs no gradients, and
-    cannot be trained: its state dict lacks the norms.
+    projections after it, layer scale into the projection before it, and stochastic depth is taken out. Works on a
+    backbone and on whole detectors, segmenters and classifiers, whose heads' ``ConvModule`` are folded by mmcv. The
+    copy is in eval mode, needs no gradients, and cannot be trained: its state dict lacks the norms.
 
     Args:
         model: The network; it stays as it is.
@@ -38,7 +38,10 @@ def fuse(model: Model) -> Model:
         _fold_conv_modules(fused)
         for module in fused.modules():
             if isinstance(module, EMOStem):
-                _fold_stem(module)
+                _fold_norm(module, 'conv', 'bn')
+            elif isinstance(module, EMOv2Stem):
+                _fold_norm(module, 'conv', 'norm')
+                _fold_norm(module, 'dw_conv', 'dw_norm')
             elif isinstance(module, IRMB):
                 _fold_block(module)
             elif _is_classifier(module):
@@ -46,14 +49,18 @@ def fuse(model: Model) -> Model:
     return fused
 
 
-def _fold_stem(stem: EMOStem) -> None:
-    if isinstance(stem.bn, _BatchNorm):
-        stem.conv, stem.bn = fuse_conv_bn_eval(stem.conv, stem.bn), nn.Identity()
+def _fold_norm(module: nn.Module, conv: str, norm: str) -> None:
+    """Fold the BatchNorm after a convolution into it."""
+    if isinstance(getattr(module, norm), _BatchNorm):
+        setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+        setattr(module, norm, nn.Identity())
 
 
 def _fold_block(block: IRMB) -> None:
-    if isinstance(block.dw_norm, _BatchNorm):
-        block.dw_conv, block.dw_norm = fuse_conv_bn_eval(block.dw_conv, block.dw_norm), nn.Identity()
+    _fold_norm(block, 'dw_conv', 'dw_norm')
+    if isinstance(block, I2RMB) and isinstance(block.layer_scale, LayerScale):
+        block.proj.weight *= block.layer_scale.gamma.view(-1, 1, 1, 1)  # 1,out,1,1 -> out,1,1,1
+        block.layer_scale = nn.Identity()
     block.drop_path = nn.Identity()
     if isinstance(block.norm, _BatchNorm) and block.qk is None:
         norm = block.norm
@@ -70,7 +77,7 @@ def _fold_block(block: IRMB) -> None:
                 return
             block.pad_value = pad_value
             _fold_into(block.qk, gain, bias)
-        # Attention mixes values with weights that sum to one: gain and bias pass through it to the projection.
+        # In EMO attention mixes what the projection gets with weights that sum to one: gain and bias pass through it.
         _fold_into(block.v[0], gain, bias)
         block.norm = LayerNorm2d(block.norm.normalized_shape[0], affine=False)
 

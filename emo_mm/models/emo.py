@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import nn
 
 from emo_mm.models.layers import IRMB, EMOStem
+from emo_mm.models.official_names import OfficialNames
+from emo_mm.models.pyramid import STAGE_NORMS, MobilePyramid
 from emo_mm.registry import MODELS
 
 # Each row has one entry per stage; num_heads 0 is a stage without attention.
@@ -53,294 +52,47 @@ ARCHS: dict[str, dict[str, Any]] = {
     ),
 }
 STEM_DIM = 24
-STAGE_NORMS = ('bn', 'bn', 'ln', 'ln')
-STAGE_ACTS = ('silu', 'silu', 'gelu', 'gelu')
+
+
+def _block_names(stage: int, index: int) -> dict[str, str]:
+    return {
+        'norm.norm' if STAGE_NORMS[stage] == 'ln' else 'norm': 'norm',
+        'qk.conv': 'qk',
+        'v.conv': 'v.0',
+        'conv_local.conv': 'dw_conv',
+        'conv_local.norm': 'dw_norm',
+        'proj.conv': 'proj',
+    }
+
+
+NAMES = OfficialNames(
+    stem={
+        '0.convs.0.0': 'conv',
+        '0.convs.0.1': 'bn',
+        '1.conv_local.conv': 'block.dw_conv',
+        '1.conv_local.norm': 'block.dw_norm',
+        '1.se.conv_reduce': 'block.se.fc1',
+        '1.se.conv_expand': 'block.se.fc2',
+        '1.proj.conv': 'block.proj',
+    },
+    block=_block_names,
+)
+native_key, official_key = NAMES.native_key, NAMES.official_key
 
 
 @MODELS.register_module()
-class EMO(BaseModule):
-    """The EMO backbone: a stem and four stages of inverted residual mobile blocks, as a feature pyramid.
+class EMO(MobilePyramid):
+    """The EMO backbone, of inverted residual mobile blocks, whose attention mixes the input of the expansion.
 
-    Args:
-        arch: ``'1m'``, ``'2m'``, ``'5m'``, ``'6m'``, or a dict with the keys of a row of ``ARCHS``, each a sequence of
-            four, ``drop_path_rate`` being optional.
-        in_channels: Channels of the image.
-        out_indices: Maps to return, in this order: 0 is the stem (stride 2), 1 to 4 the stages (strides 4 to 32);
-            negative indices count from the end.
-        window_size: Side of the attention windows in pixels of the map, one for all stages or one per stage; 0 is one
-            window over the whole map. It has no weights: the published detectors and segmenters changed it at will.
-        drop_path_rate: Rate of stochastic depth at the last block, growing linearly from 0; None takes the published
-            one.
-        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and stages 1 to k: no gradients, and statistics stay
-            as they are, whatever ``train()`` says.
-        norm_eval: Whether BatchNorm statistics stay as they are in training.
-        with_cp: Whether each block recomputes its activations in the backward pass to save memory.
-        init_cfg: MMEngine's initialisation; ``dict(type='Pretrained', checkpoint=...)`` takes a path, an address or
-            the name of published weights, and fails unless every tensor of the backbone is found.
-
-    Attributes:
-        out_channels: Width of each returned map.
-        out_strides: Stride of each returned map.
-
-    Raises:
-        ValueError: If an argument has a value that is not allowed.
+    Arguments, attributes and errors are those of :class:`~emo_mm.models.pyramid.MobilePyramid`; ``arch`` is ``'1m'``,
+    ``'2m'``, ``'5m'``, ``'6m'`` or a dict.
     """
 
-    def __init__(
-        self,
-        arch: str | Mapping[str, Any] = '1m',
-        in_channels: int = 3,
-        out_indices: Sequence[int] = (1, 2, 3, 4),
-        window_size: int | Sequence[int] = 7,
-        drop_path_rate: float | None = None,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        init_cfg: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(init_cfg=dict(init_cfg) if init_cfg is not None else None)
-        settings = _arch_settings(arch)
-        depths, embed_dims = settings['depths'], settings['embed_dims']
-        if drop_path_rate is None:
-            drop_path_rate = settings['drop_path_rate']
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate is {drop_path_rate}; it must be at least 0 and below 1')
-        if in_channels < 1:
-            raise ValueError(f'in_channels is {in_channels}; it must be at least 1')
-        if frozen_stages not in range(-1, 5):
-            raise ValueError(f'frozen_stages is {frozen_stages}; it must be -1 (nothing), 0 (the stem) or 1 to 4')
-        self.arch = arch if isinstance(arch, str) else 'custom'
-        self.out_indices = _normalised_indices(out_indices)
-        self.window_sizes = _window_sizes(window_size)
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        widths = (STEM_DIM, *embed_dims)
-        self.out_channels = tuple(widths[i] for i in self.out_indices)
-        self.out_strides = tuple(2 ** (i + 1) for i in self.out_indices)
+    archs = ARCHS
+    block = IRMB
+    names = NAMES
 
-        self.stem = EMOStem(in_channels, STEM_DIM)
-        self.stages = nn.ModuleList()
-        drop_rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
-        for k in range(4):
-            blocks = [
-                IRMB(
-                    widths[k] if i == 0 else embed_dims[k],
-                    embed_dims[k],
-                    # The block that halves the map widens twice as much and does not attend.
-                    expand_ratio=settings['expand_ratio'][k] * (2 if i == 0 else 1),
-                    kernel_size=settings['kernel_size'][k],
-                    stride=2 if i == 0 else 1,
-                    norm=STAGE_NORMS[k],
-                    act=STAGE_ACTS[k],
-                    num_heads=0 if i == 0 else settings['num_heads'][k],
-                    window_size=self.window_sizes[k],
-                    drop_path_rate=next(drop_rates),
-                    with_cp=with_cp,
-                )
-                for i in range(depths[k])
-            ]
-            self.stages.append(nn.Sequential(*blocks))
-
-        self.register_load_state_dict_pre_hook(_rename_official_keys)
-        self._freeze()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps of ``out_indices`` for images of shape (N, in_channels, H, W), each (N, C, H/s, W/s)."""
-        # One copy of the image here, and every convolution, norm and window below works on its innermost axis.
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
-        maps = [x]
-        for stage in self.stages[: max(self.out_indices)]:
-            x = stage(x)
-            maps.append(x)
-        return tuple(maps[i] for i in self.out_indices)
-
-    def train(self, mode: bool = True) -> EMO:
-        """Switch to training mode, but for what is frozen."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            for m in self.modules():
-                if isinstance(m, nn.modules.batchnorm._BatchNorm):
-                    m.eval()
-        return self
-
-    def init_weights(self) -> None:
-        """Initialise as ``init_cfg`` says; without it, PyTorch's own initialisation is the published one."""
-        if self.init_cfg is not None and self.init_cfg.get('type') == 'Pretrained':
-            from emo_mm.weights import init_backbone_from
-
-            init_backbone_from(self, self.init_cfg)
-            self._is_init = True
-        else:
-            super().init_weights()
-
-    @staticmethod
-    def _checkpoint_filter(
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Give the tensors of a published network our names, in place; mmpretrain's classifiers call it on loading.
-
-        The backbone's own hook sees what is under ``backbone.`` only, where a published classifier has nothing.
-        """
-        from emo_mm.weights.checkpoint import CONTAINERS
-        from emo_mm.weights.naming import native_names
-
-        # MMEngine unwraps ``state_dict`` only, and would pass in silence over the tensors below ``net_E``.
-        container = next((key for key in CONTAINERS if isinstance(state_dict.get(key), Mapping)), None)
-        if container is not None:
-            tensors = dict(state_dict[container])
-            state_dict.clear()
-            state_dict.update(tensors)
-        own = {key[len(prefix) :]: state_dict.pop(key) for key in list(state_dict) if key.startswith(prefix)}
-        names = native_names(own)
-        state_dict.update({prefix + names[key]: tensor for key, tensor in own.items()})
-
-    def _freeze(self) -> None:
-        for part in (self.stem, *self.stages)[: self.frozen_stages + 1]:
-            part.eval()
-            part.requires_grad_(False)
-
-
-def _arch_settings(arch: str | Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a named or given architecture, checked."""
-    if isinstance(arch, str):
-        if arch not in ARCHS:
-            raise ValueError(f'arch is {arch!r}; it must be one of {", ".join(map(repr, ARCHS))} or a dict')
-        return ARCHS[arch]
-    if not isinstance(arch, Mapping):
-        raise ValueError(f'arch is {arch!r}; it must be one of {", ".join(map(repr, ARCHS))} or a dict')
-    allowed = ARCHS['1m'].keys()
-    unknown, missing = arch.keys() - allowed, allowed - arch.keys() - {'drop_path_rate'}
-    if unknown or missing:
-        raise ValueError(
-            f'arch has unknown keys {sorted(unknown)} and lacks {sorted(missing)}; its keys are {sorted(allowed)}'
-        )
-    for key in allowed - {'drop_path_rate'}:
-        if not isinstance(arch[key], Sequence) or len(arch[key]) != 4:
-            raise ValueError(f"arch['{key}'] is {arch[key]!r}; it must have one entry for each of the four stages")
-    for dim, heads in zip(arch['embed_dims'], arch['num_heads'], strict=True):
-        if heads < 0 or (heads and dim % heads):
-            raise ValueError(f"arch['num_heads'] has {heads} where embed_dims has {dim}; it must be 0 or a divisor")
-    for key in ('depths', 'embed_dims'):
-        if any(not isinstance(value, int) or value < 1 for value in arch[key]):
-            raise ValueError(f"arch['{key}'] is {arch[key]!r}; its entries must be whole numbers of at least 1")
-    if any(kernel not in (3, 5, 7, 9) for kernel in arch['kernel_size']):
-        raise ValueError(f"arch['kernel_size'] is {arch['kernel_size']!r}; its entries must be 3, 5, 7 or 9")
-    if any(ratio <= 0 for ratio in arch['expand_ratio']):
-        raise ValueError(f"arch['expand_ratio'] is {arch['expand_ratio']!r}; its entries must be above 0")
-    return {'drop_path_rate': 0.0, **arch}
-
-
-def _normalised_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
-    """Return indices from 0 to 4 for indices that may count from the end."""
-    if isinstance(out_indices, int) or not out_indices or any(i not in range(-5, 5) for i in out_indices):
-        raise ValueError(f'out_indices is {out_indices!r}; it must be a sequence of indices from 0 (stem) to 4')
-    return tuple(i % 5 for i in out_indices)
-
-
-def _window_sizes(window_size: int | Sequence[int]) -> tuple[int, ...]:
-    """Return one window size for each of the four stages."""
-    sizes = (window_size,) * 4 if isinstance(window_size, int) else tuple(window_size)
-    if len(sizes) != 4 or any(not isinstance(size, int) for size in sizes):
-        raise ValueError(f'window_size is {window_size!r}; it must be a whole number or one for each of four stages')
-    return sizes
-
-
-# -- Names of the published state dicts ------------------------------------------------------------------------------
-
-_STEM_NAMES = {
-    '0.convs.0.0': 'conv',
-    '0.convs.0.1': 'bn',
-    '1.conv_local.conv': 'block.dw_conv',
-    '1.conv_local.norm': 'block.dw_norm',
-    '1.se.conv_reduce': 'block.se.fc1',
-    '1.se.conv_expand': 'block.se.fc2',
-    '1.proj.conv': 'block.proj',
-}
-_BLOCK_NAMES = {
-    'norm.norm': 'norm',
-    'norm': 'norm',
-    'qk.conv': 'qk',
-    'v.conv': 'v.0',
-    'conv_local.conv': 'dw_conv',
-    'conv_local.norm': 'dw_norm',
-    'proj.conv': 'proj',
-}
-_OFFICIAL_KEY = re.compile(r'stage(?P<stage>[0-4])\.(?P<rest>.+)\.(?P<leaf>\w+)')
-_CLASSIFIER_KEY = re.compile(r'norm\.norm\.(weight|bias)|head\.(weight|bias)')
-
-
-def native_key(key: str) -> str | None:
-    """Return our name of a tensor of a published EMO state dict, None for those of the classifier.
-
-    Raises:
-        KeyError: If it is no name of a published EMO network.
-    """
-    if _CLASSIFIER_KEY.fullmatch(key):
-        return None
-    match = _OFFICIAL_KEY.fullmatch(key)
-    if match is None:
-        raise KeyError(key)
-    stage, rest, leaf = int(match['stage']), match['rest'], match['leaf']
-    if stage == 0:
-        return f'stem.{_STEM_NAMES[rest]}.{leaf}'
-    block, _, rest = rest.partition('.')
-    return f'stages.{stage - 1}.{block}.{_BLOCK_NAMES[rest]}.{leaf}'
-
-
-def official_key(key: str) -> str:
-    """Return the published name of one of our tensors: the inverse of :func:`native_key`.
-
-    Raises:
-        KeyError: If it is no tensor of an EMO backbone.
-    """
-    part, _, rest = key.partition('.')
-    name, _, leaf = rest.rpartition('.')
-    if part == 'stem':
-        return f'stage0.{_inverse(_STEM_NAMES, name)}.{leaf}'
-    if part != 'stages' or name.count('.') < 2:
-        raise KeyError(key)
-    stage, block, name = name.split('.', 2)
-    is_layer_norm = name == 'norm' and STAGE_NORMS[int(stage)] == 'ln'
-    official = 'norm.norm' if is_layer_norm else 'norm' if name == 'norm' else _inverse(_BLOCK_NAMES, name)
-    return f'stage{int(stage) + 1}.{block}.{official}.{leaf}'
-
-
-def _inverse(table: Mapping[str, str], value: str) -> str:
-    for key, candidate in table.items():
-        if candidate == value:
-            return key
-    raise KeyError(value)
-
-
-def _rename_official_keys(
-    module: nn.Module,
-    state_dict: dict[str, Any],
-    prefix: str,
-    local_metadata: dict,
-    strict: bool,
-    missing_keys: list[str],
-    unexpected_keys: list[str],
-    error_msgs: list[str],
-) -> None:
-    """Give the tensors of a published state dict our names, in place, before they are loaded.
-
-    The classifier's tensors are not the backbone's own: they are dropped, but only out of a published state dict.
-    """
-    own = [key for key in state_dict if key.startswith(prefix)]
-    if not any(_OFFICIAL_KEY.fullmatch(key[len(prefix) :]) for key in own):
-        return
-    for key in own:
-        try:
-            name = native_key(key[len(prefix) :])
-        except KeyError:
-            continue  # stays as it is, and is reported as unexpected
-        tensor = state_dict.pop(key)
-        if name is not None:
-            state_dict[prefix + name] = tensor
+    @classmethod
+    def make_stem(cls, in_channels: int, embed_dims: Sequence[int]) -> tuple[nn.Module, int]:
+        """Return the stem, of the same width in all networks."""
+        return EMOStem(in_channels, STEM_DIM), STEM_DIM

@@ -23,6 +23,8 @@ from emo_mm.weights.safe import METADATA_KEY, safe_load
 # the moving average too where one was kept (its ``EMAHook`` swaps the two on saving).
 CONTAINERS = ('net_E', 'net', 'state_dict', 'model')
 
+_BACKBONES = ('EMO', 'EMOv2', 'emo_mm.EMO', 'emo_mm.EMOv2')
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -97,7 +99,7 @@ def content_sha256(state_dict: Mapping[str, Tensor]) -> str:
 
 
 def window_size_in_config(text: Any) -> int | list[int] | None:
-    """Return the window size of the EMO backbone in a config's text, which is parsed but never run.
+    """Return the window size of the EMO or EMOv2 backbone in a config's text, which is parsed but never run.
 
     MMEngine writes the config of a run as plain assignments; a text that is anything else tells nothing.
     """
@@ -112,7 +114,7 @@ def window_size_in_config(text: Any) -> int | list[int] | None:
             continue
         arguments = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
         kind = arguments.get('type')
-        if not (isinstance(kind, ast.Constant) and kind.value in ('EMO', 'emo_mm.EMO')):
+        if not (isinstance(kind, ast.Constant) and kind.value in _BACKBONES):
             continue
         if 'window_size' not in arguments:
             return 7  # the default of the backbone

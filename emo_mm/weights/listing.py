@@ -9,11 +9,11 @@ from emo_mm.weights.registry import PUBLISHED
 def format_weights_table() -> str:
     """Return the published weights as a plain text table, with what of it is in the cache."""
     folder = cache_dir()
-    header = ('name', 'arch', 'input', 'window', 'top-1 %', 'in cache', 'address')
+    header = ('name', 'backbone', 'input', 'window', 'top-1 %', 'in cache', 'address')
     rows = [
         (
             row.name,
-            row.arch,
+            f'{row.backbone}-{row.arch.upper()}',
             str(row.input_size),
             str(row.window_size),
             f'{row.top1:.3f}',

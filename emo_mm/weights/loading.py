@@ -19,7 +19,8 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from emo_mm.errors import UserError
-from emo_mm.models.emo import ARCHS, EMO
+from emo_mm.models import EMO, EMOv2
+from emo_mm.models.pyramid import MobilePyramid
 from emo_mm.weights.checkpoint import Checkpoint, read_checkpoint
 from emo_mm.weights.naming import BACKBONE, is_classifier, native_names
 
@@ -82,7 +83,7 @@ def load_backbone(
     """Load the backbone of a network and say what was loaded.
 
     Args:
-        model: An EMO backbone, or a detector, segmenter or classifier with one as ``backbone``.
+        model: An EMO or EMOv2 backbone, or a detector, segmenter or classifier with one as ``backbone``.
         checkpoint: A checkpoint that was read, or a path, published name or address.
         strict: Whether a backbone that is not loaded whole is an error; otherwise it is a warning.
         prefix: Take only the tensors whose names start so, without it; None finds the backbone by itself.
@@ -250,17 +251,19 @@ def _advice(module: nn.Module, offered: Mapping[str, Tensor], report: LoadReport
     fits, model = _arch_of(offered), _arch_of(module.state_dict())
     if fits is None or fits == model:
         return ''
-    return f'; this file fits emo_{fits}, the model is {f"emo_{model}" if model else "another"}'
+    return f'; this file fits {fits}, the model is {model or "another"}'
 
 
 def _arch_of(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the architecture whose backbone has exactly these names and shapes."""
+    """Return the published backbone, such as ``emo_1m``, that has exactly these names and shapes."""
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
     # Building a network draws random numbers, which a user with a seed must not notice.
     with torch.random.fork_rng(devices=[]):
-        for arch in ARCHS:
-            if {name: tuple(value.shape) for name, value in EMO(arch).state_dict().items()} == shapes:
-                return arch
+        for family in (EMO, EMOv2):
+            for arch in family.archs:
+                own = family(arch).state_dict()
+                if {name: tuple(value.shape) for name, value in own.items()} == shapes:
+                    return f'{family.__name__.lower()}_{arch}'
     return None
 
 
@@ -268,7 +271,7 @@ def _window_note(checkpoint: Checkpoint, module: nn.Module) -> str | None:
     """Return how the window sizes differ where there is attention: no tensor depends on them, so nothing else tells."""
     trained = checkpoint.window_size
     backbone = _backbone(module)
-    if trained is None or not isinstance(backbone, EMO):
+    if trained is None or not isinstance(backbone, MobilePyramid):
         return None
     trained_sizes = (trained,) * 4 if isinstance(trained, int) else trained
     names = list(backbone.state_dict())

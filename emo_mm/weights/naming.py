@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from emo_mm.models.emo import native_key, official_key
+from emo_mm.models.emo import NAMES as EMO_NAMES
+from emo_mm.models.emov2 import NAMES as EMOV2_NAMES
+from emo_mm.models.official_names import OfficialNames
 
+FAMILIES = (EMO_NAMES, EMOV2_NAMES)
 BACKBONE = 'backbone.'
 _CLASSIFIER = {
     'norm.norm.weight': 'head.norm.weight',
@@ -34,12 +37,15 @@ def native_names(keys: Iterable[str]) -> dict[str, str]:
     """
     keys = list(keys)
     bare = not any(key.startswith(BACKBONE) for key in keys)
-    official = any(_is_official(key.removeprefix(BACKBONE)) for key in keys)
+    inner_keys = [key.removeprefix(BACKBONE) for key in keys]
+    # The families share many names: the file is of the one that knows the most of them.
+    family = max(FAMILIES, key=lambda family: sum(map(family.known, inner_keys)))
+    official = any(map(family.known, inner_keys))
     names = {}
     for key in keys:
         is_head = is_classifier(key) and not official if bare else not key.startswith(BACKBONE)
         inner = key.removeprefix(BACKBONE)
-        names[key] = key if is_head else _native_name(inner) if official else BACKBONE + inner
+        names[key] = key if is_head else _native_name(inner, family) if official else BACKBONE + inner
     return names
 
 
@@ -52,25 +58,20 @@ def official_names(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     # A network of nothing but backbone and classifier is what the published ImageNet files hold: no ``backbone.``.
     prefix = '' if all(name.startswith(BACKBONE) or is_classifier(name) for name in names) else BACKBONE
+    inner_names = [name.removeprefix(BACKBONE) for name in names if name.startswith(BACKBONE)]
+    family = max(FAMILIES, key=lambda family: sum(map(family.known_native, inner_names)))
     official = {}
     for name in names:
         if name.startswith(BACKBONE):
-            official[name] = prefix + official_key(name.removeprefix(BACKBONE))
+            official[name] = prefix + family.official_key(name.removeprefix(BACKBONE))
         else:
             official[name] = name if prefix else _OFFICIAL_CLASSIFIER[name]
     return official
 
 
-def _is_official(key: str) -> bool:
+def _native_name(key: str, family: OfficialNames) -> str:
     try:
-        return native_key(key) is not None
-    except KeyError:
-        return False
-
-
-def _native_name(key: str) -> str:
-    try:
-        name = native_key(key)
+        name = family.native_key(key)
     except KeyError:
         return BACKBONE + key
     return _CLASSIFIER[key] if name is None else BACKBONE + name

@@ -8,8 +8,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import emo_mm
 from emo_mm.deploy import fuse
-from emo_mm.models import EMO
-from emo_mm.models.layers import LayerNorm2d
+from emo_mm.models import EMO, EMOv2
+from emo_mm.models.layers import LayerNorm2d, LayerScale
 
 
 def shaken(model):
@@ -23,11 +23,11 @@ def shaken(model):
     return model.eval()
 
 
-@pytest.mark.parametrize('arch', ['1m', '2m', '5m', '6m'])
+@pytest.mark.parametrize('model', ['emo_1m', 'emo_2m', 'emo_5m', 'emo_6m', 'emov2_1m', 'emov2_5m'])
 @pytest.mark.parametrize('size', [(224, 224), (96, 130)], ids=['whole windows', 'padded windows'])
-def test_a_fused_backbone_equals_its_original(arch, size):
-    backbone = EMO(arch)
-    backbone.load_state_dict(golden.state_dict(f'emo_{arch}'))
+def test_a_fused_backbone_equals_its_original(model, size):
+    backbone = golden.backbone(model)
+    backbone.load_state_dict(golden.state_dict(model))
     backbone.eval()
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -35,25 +35,29 @@ def test_a_fused_backbone_equals_its_original(arch, size):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
 
 
-def test_no_norm_with_weights_is_left_and_the_original_stays():
-    backbone = shaken(EMO('1m', drop_path_rate=0.1))
+@pytest.mark.parametrize('family', [EMO, EMOv2])
+def test_no_norm_with_weights_is_left_and_the_original_stays(family):
+    backbone = shaken(family('1m', drop_path_rate=0.1))
     keys = list(backbone.state_dict())
     fused = fuse(backbone)
     assert not any(isinstance(m, _BatchNorm) for m in fused.modules())
     assert not any(m.elementwise_affine for m in fused.modules() if isinstance(m, LayerNorm2d))
+    assert not any(isinstance(m, LayerScale) for m in fused.modules())
     assert not any(p.requires_grad for p in fused.parameters())
     assert list(backbone.state_dict()) == keys
     assert all(p.requires_grad for p in backbone.parameters())
 
 
-def test_fusing_twice_changes_nothing():
-    fused = fuse(shaken(EMO('1m')))
+@pytest.mark.parametrize('family', [EMO, EMOv2])
+def test_fusing_twice_changes_nothing(family):
+    fused = fuse(shaken(family('1m')))
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(fuse(fused)(x)[-1], fused(x)[-1])
 
 
-def test_a_norm_with_a_gain_of_zero_is_kept():
-    backbone = shaken(EMO('1m'))
+@pytest.mark.parametrize('family', [EMO, EMOv2])
+def test_a_norm_with_a_gain_of_zero_is_kept(family):
+    backbone = shaken(family('1m'))
     block = backbone.stages[3][1]
     block.norm.weight.data[3] = 0
     fused = fuse(backbone)

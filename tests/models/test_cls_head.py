@@ -12,7 +12,7 @@ from emo_mm.configs import build_model, get_config
 
 pytestmark = pytest.mark.toolbox
 
-NAMES = ['emo_1m', 'emo_2m', 'emo_5m', 'emo_6m']
+NAMES = ['emo_1m', 'emo_2m', 'emo_5m', 'emo_6m', 'emov2_1m']
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +23,9 @@ def mmpretrain():
         yield
 
 
-@pytest.mark.parametrize('case', golden.cases('eval'), ids=golden.case_id)
+@pytest.mark.parametrize(
+    'case', [case for case in golden.cases('eval') if case['model'] != 'emov2_20m'], ids=golden.case_id
+)
 def test_logits_equal_the_golden_ones(case, mmpretrain):
     cfg = get_config(f'{case["model"]}_imagenet')
     cfg.model.backbone.window_size = case['window_size']

@@ -1,11 +1,11 @@
-"""EMO as a backbone: arguments, pyramid, freezing, loading, precision and compilation."""
+"""EMO and EMOv2 as backbones: arguments, pyramid, freezing, loading, precision and compilation."""
 
 import golden
 import pytest
 import torch
 from torch import nn
 
-from emo_mm.models import EMO
+from emo_mm.models import EMO, EMOv2
 
 TINY = dict(
     depths=(1, 1, 2, 2),
@@ -14,6 +14,9 @@ TINY = dict(
     kernel_size=(3, 3, 5, 5),
     num_heads=(0, 0, 2, 2),
 )
+
+
+families = pytest.mark.parametrize('family', [EMO, EMOv2])
 
 
 def test_the_pyramid_has_the_promised_widths_and_strides():
@@ -25,6 +28,12 @@ def test_the_pyramid_has_the_promised_widths_and_strides():
     assert [tuple(x.shape) for x in maps] == [
         (1, c, 64 // s, 96 // s) for c, s in zip(backbone.out_channels, backbone.out_strides, strict=True)
     ]
+
+
+def test_the_stem_of_emov2_is_half_as_wide_as_its_first_stage():
+    backbone = EMOv2('20m', out_indices=(0, 1, 2, 3, 4))
+    assert backbone.out_channels == (32, 64, 128, 320, 448)
+    assert backbone.out_strides == (2, 4, 8, 16, 32)
 
 
 def test_out_indices_keep_their_order_and_may_count_from_the_end():
@@ -47,6 +56,7 @@ def test_other_numbers_of_input_channels_work():
     assert EMO(TINY, in_channels=1).eval()(torch.zeros(1, 1, 32, 32))[0].shape == (1, 8, 8, 8)
 
 
+@families
 @pytest.mark.parametrize(
     ('kwargs', 'names'),
     [
@@ -68,15 +78,16 @@ def test_other_numbers_of_input_channels_work():
         (dict(frozen_stages=5), ['frozen_stages', '5']),
     ],
 )
-def test_wrong_arguments_are_named(kwargs, names):
+def test_wrong_arguments_are_named(family, kwargs, names):
     with pytest.raises(ValueError, match=r'must|allowed|keys') as error:
-        EMO(**kwargs)
+        family(**kwargs)
     assert all(name in str(error.value) for name in names)
 
 
+@families
 @pytest.mark.parametrize('frozen', range(-1, 5))
-def test_frozen_stages_stay_frozen_through_train(frozen):
-    backbone = EMO(TINY, frozen_stages=frozen).train()
+def test_frozen_stages_stay_frozen_through_train(family, frozen):
+    backbone = family(TINY, frozen_stages=frozen).train()
     parts = [backbone.stem, *backbone.stages]
     for k, part in enumerate(parts):
         assert all(p.requires_grad != (k <= frozen) for p in part.parameters())
@@ -124,20 +135,41 @@ def test_channels_last_flows_through_to_every_map():
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in maps)
 
 
-def test_official_weights_load_below_a_prefix_and_report_what_is_wrong():
-    detector = nn.ModuleDict({'backbone': EMO('1m'), 'neck': nn.Linear(2, 2)})
-    official = golden.state_dict('emo_1m')
+@pytest.mark.parametrize(
+    ('family', 'stem_weight'), [(EMO, 'stage0.0.convs.0.0.weight'), (EMOv2, 'stage0.0.conv.weight')]
+)
+def test_official_weights_load_below_a_prefix_and_report_what_is_wrong(family, stem_weight):
+    detector = nn.ModuleDict({'backbone': family('1m'), 'neck': nn.Linear(2, 2)})
+    official = golden.state_dict(f'{family.__name__.lower()}_1m')
     prefixed = {f'backbone.{key}': x for key, x in official.items()}
     prefixed |= {'neck.weight': torch.ones(2, 2), 'neck.bias': torch.ones(2)}
     detector.load_state_dict(prefixed)
     stem = detector['backbone'].stem.conv.weight
-    assert torch.equal(stem, official['stage0.0.convs.0.0.weight'])
+    assert torch.equal(stem, official[stem_weight])
     with pytest.raises(RuntimeError, match='Missing'):
         detector.load_state_dict({key: x for key, x in prefixed.items() if 'stage2.0' not in key})
     with pytest.raises(RuntimeError, match='Unexpected'):
         detector.load_state_dict({**prefixed, 'backbone.stage5.0.v.conv.weight': torch.ones(1)})
     with pytest.raises(RuntimeError, match='size mismatch'):
-        EMO('5m').load_state_dict(official)
+        family('5m').load_state_dict(official)
+
+
+def test_the_weights_of_one_family_do_not_load_into_the_other():
+    with pytest.raises(RuntimeError, match='Missing'):
+        EMOv2('1m').load_state_dict(golden.state_dict('emo_1m'))
+    with pytest.raises(RuntimeError, match='Missing'):
+        EMO('1m').load_state_dict(golden.state_dict('emov2_1m'))
+
+
+def test_heads_that_do_not_divide_the_expanded_width_are_refused():
+    with pytest.raises(ValueError, match=r'num_heads is 4.*16.*50.*divide both'):
+        EMOv2({**TINY, 'num_heads': (0, 0, 2, 4), 'expand_ratio': (2, 2, 2, 3.125)})
+
+
+def test_layer_scale_starts_at_a_millionth():
+    gammas = [x for name, x in EMOv2('1m').named_parameters() if name.endswith('layer_scale.gamma')]
+    assert len(gammas) == 15
+    assert all(torch.all(gamma == 1e-6) for gamma in gammas)
 
 
 def test_loading_leaves_the_given_state_dict_as_it_is():
@@ -147,14 +179,16 @@ def test_loading_leaves_the_given_state_dict_as_it_is():
     assert list(official) == keys
 
 
-def test_own_state_dict_round_trips_strictly():
-    backbone = EMO(TINY)
-    EMO(TINY).load_state_dict(backbone.state_dict())
+@families
+def test_own_state_dict_round_trips_strictly(family):
+    backbone = family(TINY)
+    family(TINY).load_state_dict(backbone.state_dict())
 
 
-def test_bfloat16_autocast_stays_close_to_float32_and_trains():
-    backbone = EMO('1m', drop_path_rate=0.0)
-    backbone.load_state_dict(golden.state_dict('emo_1m'))
+@families
+def test_bfloat16_autocast_stays_close_to_float32_and_trains(family):
+    backbone = family('1m', drop_path_rate=0.0)
+    backbone.load_state_dict(golden.state_dict(f'{family.__name__.lower()}_1m'))
     backbone.eval()
     x = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     exact = backbone(x)[-1]
@@ -179,10 +213,11 @@ def test_attention_in_float16_takes_its_softmax_in_float32(scale):
     torch.testing.assert_close(out.float(), exact, rtol=2e-2, atol=2e-2)
 
 
+@families
 @pytest.mark.parametrize('size', [(64, 64), (75, 50)])
-def test_compilation_makes_one_graph_in_inference_and_in_training(size):
+def test_compilation_makes_one_graph_in_inference_and_in_training(family, size):
     torch._dynamo.reset()
-    backbone = EMO(TINY)
+    backbone = family(TINY)
     x = torch.randn(2, 3, *size)
     # fullgraph raises at the first graph break
     compiled = torch.compile(backbone, backend='aot_eager', fullgraph=True)
@@ -194,7 +229,8 @@ def test_compilation_makes_one_graph_in_inference_and_in_training(size):
             torch.testing.assert_close(ours, theirs)
 
 
-def test_compilation_with_dynamic_sizes_does_not_compile_again_for_each_size():
+@families
+def test_compilation_with_dynamic_sizes_does_not_compile_again_for_each_size(family):
     torch._dynamo.reset()
     graphs = []
 
@@ -202,7 +238,7 @@ def test_compilation_with_dynamic_sizes_does_not_compile_again_for_each_size():
         graphs.append(graph)
         return graph.forward
 
-    backbone = EMO(TINY, window_size=2).eval()
+    backbone = family(TINY, window_size=2).eval()
     compiled = torch.compile(backbone, backend=backend, fullgraph=True, dynamic=True)
     with torch.no_grad():
         for size in [(96, 128), (80, 101), (133, 77), (110, 110)]:
@@ -211,8 +247,9 @@ def test_compilation_with_dynamic_sizes_does_not_compile_again_for_each_size():
     assert len(graphs) == 1
 
 
-def test_export_has_dynamic_batch_height_and_width():
-    backbone = EMO('1m').eval()
+@families
+def test_export_has_dynamic_batch_height_and_width(family):
+    backbone = family('1m').eval()
     batch, height, width = (
         torch.export.Dim(name, min=low, max=1344) for name, low in zip('nhw', (1, 33, 33), strict=True)
     )

@@ -6,15 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from emo_mm.models.layers import IRMB
+from emo_mm.models.layers import I2RMB, IRMB
 
 
-def block(stride=1, act='silu', num_heads=0):
+def block(stride=1, act='silu', num_heads=0, kind=IRMB):
     torch.manual_seed(0)
-    module = IRMB(8, 8, 3, 3, stride, norm='ln' if num_heads else 'bn', act=act, num_heads=num_heads).double()
+    module = kind(8, 8, 3, 3, stride, norm='ln' if num_heads else 'bn', act=act, num_heads=num_heads).double()
     for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.weight.data.uniform_(0.5, 1.5)
         norm.bias.data.uniform_(-0.5, 0.5)
+    if kind is I2RMB:
+        module.layer_scale.gamma.data.uniform_(0.5, 1.5)
+        module.window_size = 4  # several windows, some padded
     return module
 
 
@@ -63,10 +66,18 @@ def prepare(module, how):
     ],
 )
 @pytest.mark.parametrize(
-    ('stride', 'act', 'num_heads'), [(1, 'silu', 0), (2, 'silu', 0), (2, 'gelu', 0), (1, 'gelu', 2)]
+    ('stride', 'act', 'num_heads', 'kind'),
+    [
+        (1, 'silu', 0, IRMB),
+        (2, 'silu', 0, IRMB),
+        (2, 'gelu', 0, IRMB),
+        (1, 'gelu', 2, IRMB),
+        (2, 'gelu', 0, I2RMB),
+        (1, 'gelu', 2, I2RMB),
+    ],
 )
-def test_outputs_gradients_and_statistics_equal_those_of_autograd(stride, act, num_heads, how):
-    lean = prepare(block(stride, act, num_heads), how)
+def test_outputs_gradients_and_statistics_equal_those_of_autograd(stride, act, num_heads, kind, how):
+    lean = prepare(block(stride, act, num_heads, kind), how)
     plain = as_autograd_does(lean)
     for seed in range(2):
         x = torch.randn(3, 8, 9, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -86,8 +97,9 @@ def kept(module, x):
     return sum(storages.values())
 
 
-def test_less_is_kept_for_the_backward_pass():
-    lean = block()
+@pytest.mark.parametrize('kind', [IRMB, I2RMB])
+def test_less_is_kept_for_the_backward_pass(kind):
+    lean = block(kind=kind)
     x = torch.randn(2, 8, 32, 32, dtype=torch.float64)
     assert kept(lean, x) < 0.6 * kept(as_autograd_does(lean), x)
 

@@ -53,6 +53,8 @@ class IRMB(nn.Module):
     norm: nn.Module
     dw_norm: nn.Module
     pad_value: Tensor | None
+    # Whether `attend` expands the map as well.
+    attention_expands = False
 
     def __init__(
         self,
@@ -113,15 +115,18 @@ class IRMB(nn.Module):
         y = self.norm(x)  # N,s,H,W
         if self.qk is not None:
             y = self.attend(y)
+        y = self._mix(y, expanded=self.qk is not None and self.attention_expands)  # -> N,out,H',W'
+        return add(self.drop_path(y), x) if self.has_skip else y
+
+    def _mix(self, y: Tensor, expanded: bool) -> Tensor:
+        """Expand a map, unless it is already, and return its local mixing, projected."""
         if self._keeps_little():
-            y = self.v[0](y)  # N,s,H,W -> N,m,H,W
-            y = local_mixing(y, self.act, self.dw_conv, self.dw_norm, self.proj, self.has_skip)  # -> N,out,H',W'
-            return x + self.drop_path(y) if self.has_skip else y
-        y = self.v(y)  # N,s,H,W -> N,m,H,W
+            act = 'none' if expanded else self.act
+            y = y if expanded else self.v[0](y)  # N,s,H,W -> N,m,H,W
+            return local_mixing(y, act, self.dw_conv, self.dw_norm, self.proj, self.has_skip)  # -> N,out,H',W'
+        y = y if expanded else self.v(y)  # N,s,H,W -> N,m,H,W
         z = self.se(silu(self.dw_norm(self.dw_conv(y))))  # N,m,H,W -> N,m,H/stride,W/stride
-        if not self.has_skip:
-            return self.proj(z)  # N,m,H',W' -> N,out,H',W'
-        return add(self.drop_path(self.proj(add(z, y))), x)
+        return self.proj(add(z, y) if self.has_skip else z)  # N,m,H',W' -> N,out,H',W'
 
     def _keeps_little(self) -> bool:
         """Tell whether this is a training step of the block as it was built, which can save memory."""

@@ -20,6 +20,7 @@ _aten = torch.ops.aten
 _ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     'silu': (F.silu, _aten.silu_backward.grad_input),
     'gelu': (F.gelu, _aten.gelu_backward.grad_input),
+    'none': (lambda x: x, lambda grad, _, grad_input: grad_input),
 }
 
 
@@ -29,8 +30,8 @@ def local_mixing(x: Tensor, act: str, conv: nn.Conv2d, norm: nn.Module, proj: nn
     The statistics of ``norm`` are updated as it would do itself.
 
     Args:
-        x: The expanded map before its activation, (N, m, H, W).
-        act: ``silu`` or ``gelu``.
+        x: The expanded map before its activation, if that is still to come, (N, m, H, W).
+        act: ``silu``, ``gelu`` or ``none``.
         conv: The depth-wise convolution, without a bias.
         norm: Its norm, a ``BatchNorm2d``.
         proj: The 1x1 projection, without a bias.

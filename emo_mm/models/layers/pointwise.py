@@ -32,6 +32,11 @@ def add(x: Tensor, y: Tensor) -> Tensor:
     return x.add_(y) if may_overwrite(x) else x + y
 
 
+def multiply(x: Tensor, y: Tensor) -> Tensor:
+    """Return x·y, in the memory of ``x`` where that is allowed: ``x`` must not be used again."""
+    return x.mul_(y) if may_overwrite(x) else x * y
+
+
 class SiLU(nn.SiLU):
     """SiLU that overwrites its input where it may."""
 
@@ -64,5 +69,9 @@ class PointwiseConv2d(nn.Conv2d):
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
         if not x.is_cpu or is_compiling() or x.shape[0] * x.shape[2] * x.shape[3] * self.weight.numel() > MATMUL_MACS:
             return super().forward(x)
-        x = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)  # N,C,H,W -> N,H,W,C -> N,H,W,out
+        x = self.on_last_axis(x.permute(0, 2, 3, 1))  # N,C,H,W -> N,H,W,C -> N,H,W,out
         return x.permute(0, 3, 1, 2)  # -> N,out,H,W
+
+    def on_last_axis(self, x: Tensor) -> Tensor:
+        """Map (..., in_channels) to (..., out_channels)."""
+        return F.linear(x, self.weight.flatten(1), self.bias)

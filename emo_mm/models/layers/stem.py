@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from emo_mm.models.layers.irmb import IRMB
 from emo_mm.models.layers.norm import batch_norm
+from emo_mm.models.layers.pointwise import PointwiseConv2d, silu
 
 
 class EMOStem(nn.Module):
@@ -27,3 +28,25 @@ class EMOStem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / 2), ceil(W / 2))."""
         return self.block(self.bn(self.conv(x)))
+
+
+class EMOv2Stem(nn.Module):
+    """Stem of EMOv2: a strided convolution, a depth-wise and a 1x1 one, with neither norm nor activation at the end.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Width of the stem.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.norm: nn.Module = batch_norm(out_channels)
+        self.dw_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, groups=out_channels, bias=False)
+        self.dw_norm: nn.Module = batch_norm(out_channels)
+        self.proj = PointwiseConv2d(out_channels, out_channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / 2), ceil(W / 2))."""
+        x = silu(self.norm(self.conv(x)))
+        return self.proj(silu(self.dw_norm(self.dw_conv(x))))

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_compiling, is_exporting
 
+from emo_mm.models.layers.pointwise import add
+
 
 class WindowGrid(NamedTuple):
     """How a map is cut into windows.
@@ -149,6 +151,34 @@ def multi_head_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Ten
     v = v.view(batch, tokens, num_heads, v.shape[-1] // num_heads).transpose(1, 2)  # B,T,M -> B,heads,T,M/heads
     x = F.scaled_dot_product_attention(q, k, v)  # takes views as they are
     return x.transpose(1, 2).flatten(2)  # B,heads,T,d -> B,T,heads,d -> B,T,M
+
+
+def hybrid_window_attention(
+    q: Tensor, k: Tensor, v: Tensor, grid: WindowGrid, shape: tuple[int, int, int], num_heads: int
+) -> Tensor:
+    """Return the sum of the attention within strided and within contiguous windows, for the same projections.
+
+    Args:
+        q: Queries of a padded map, (N, rows·height, cols·width, C).
+        k: Keys, of the same shape.
+        v: Values, (N, rows·height, cols·width, M).
+        grid: The cut.
+        shape: Batch N, height and width of the map before it was padded.
+        num_heads: Heads, a divisor of C and of M.
+
+    Returns:
+        Map of shape (*shape, M).
+    """
+    if not is_compiling() and grid.rows == grid.cols == 1:  # a compiled graph should serve every size
+        # The two cuts are the same.
+        tokens = multi_head_attention(*(x.flatten(1, 2) for x in (q, k, v)), num_heads)  # N,H',W',C -> N,T,C
+        x = window_reverse(tokens, grid, shape, strided=False)
+        return add(x, x)
+    remote, close = (
+        multi_head_attention(*(window_partition(x, grid, strided) for x in (q, k, v)), num_heads)
+        for strided in (True, False)
+    )
+    return add(window_reverse(remote, grid, shape, strided=True), window_reverse(close, grid, shape, strided=False))
 
 
 # -- The same cut by gathering pixels ---------------------------------------------------------------------------------
