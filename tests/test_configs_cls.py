@@ -17,6 +17,7 @@ from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import TrainOptions, apply_train_options, load_run_config, set_length
 from emo_mm.errors import UserError
 from emo_mm.models.emo import ARCHS
+from emo_mm.models.emov2 import ARCHS as EMOV2_ARCHS
 
 pytestmark = pytest.mark.toolbox
 
@@ -25,7 +26,8 @@ PARAMS = dict(zip(PUBLISHED, (1_361_168, 2_377_472, 5_108_848, 6_168_496), stric
 
 
 def test_every_published_classifier_has_a_config():
-    assert set(list_models('cls')) == {*PUBLISHED, 'emo_1m_demo'}
+    v2 = {f'emov2_{size}_imagenet' for size in EMOV2_ARCHS}
+    assert set(list_models('cls')) == {*PUBLISHED, *v2, 'emo_1m_demo'}
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
@@ -52,6 +54,15 @@ def test_training_is_that_of_the_recipe(name):
     decays = recipes.weight_decays(cfg, model)
     for parameter, value in model.named_parameters():
         assert decays[parameter] == (0 if value.ndim == 1 else 0.05), parameter
+
+
+def test_emov2_halves_batch_and_rate():
+    cfg = get_config('emov2_2m_imagenet')
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 1024
+    rates = recipes.learning_rates(cfg, 60, 3)
+    assert rates[0] == pytest.approx(1e-6)
+    assert max(rates) == pytest.approx(3e-3)
+    assert (cfg.model.backbone.type, cfg.model.backbone.window_size) == ('emo_mm.EMOv2', 7)
 
 
 def test_the_learning_rate_warms_up_for_20_epochs_and_falls_along_a_cosine():

@@ -9,11 +9,18 @@ from torch import nn
 
 from emo_mm.configs import build_model, get_config, list_models
 from emo_mm.models.emo import ARCHS
+from emo_mm.models.emov2 import ARCHS as EMOV2_ARCHS
 
 pytestmark = pytest.mark.toolbox
 
 SSDLITE = [f'ssdlite_emo_{size}_coco' for size in ('1m', '2m', '5m')]
 RETINANET = [f'retinanet_emo_{size}_coco' for size in ('1m', '2m', '5m')]
+
+EMOV2 = [
+    name.format(f'emov2_{size}')
+    for name in ('ssdlite_{}_coco', 'ssdlite_{}_512_coco', 'retinanet_{}_coco', 'mask-rcnn_{}_coco')
+    for size in EMOV2_ARCHS
+]
 
 
 def kinds(pipeline):
@@ -21,7 +28,7 @@ def kinds(pipeline):
 
 
 def test_every_published_detector_has_a_config():
-    assert set(list_models('det')) == {*SSDLITE, *RETINANET, 'ssdlite_emo_1m_demo'}
+    assert set(list_models('det')) == {*SSDLITE, *RETINANET, *EMOV2, 'ssdlite_emo_1m_demo', 'ssdlite_emov2_1m_demo'}
 
 
 @pytest.mark.parametrize('name', SSDLITE + RETINANET)
@@ -96,18 +103,52 @@ def test_training_is_that_of_the_recipe(name, lr, epochs):
     assert {name: decay for name, decay in decays.items() if decay != (0 if 'norm' in name else 0.05)} == {}
 
 
+@pytest.mark.parametrize('name', EMOV2)
+def test_emov2_is_trained_by_its_own_recipe(name):
+    size = name.split('_')[2]
+    cfg = get_config(name)
+    backbone, widths = cfg.model.backbone, EMOV2_ARCHS[size]['embed_dims']
+    assert (backbone.type, backbone.arch, backbone.window_size) == ('emo_mm.EMOv2', size, 10)
+    assert backbone.init_cfg == dict(type='Pretrained', checkpoint=f'emov2_{size}')
+    assert backbone.norm_eval
+    ssd = name.startswith('ssdlite')
+    assert tuple(cfg.model.neck.in_channels) == (widths[2:] if ssd else widths)
+    wrapper = cfg.optim_wrapper
+    assert (wrapper.optimizer.lr, wrapper.optimizer.weight_decay) == (2.4e-3 if ssd else 2e-4, 0.05)
+    assert wrapper.clip_grad.max_norm == 0.1
+    warm_up, cosine = cfg.param_scheduler
+    half = 12 if ssd else 6
+    assert (warm_up.start_factor, warm_up.end) == (1e-5, 500)
+    assert (cosine.begin, cosine.end, cosine.T_max) == (half, 2 * half, half)
+    assert cfg.train_dataloader.batch_size * (8 if ssd else 4) == cfg.auto_scale_lr.base_batch_size
+    if ssd:
+        side = 512 if '_512_' in name else 320
+        assert cfg.train_dataloader.dataset.dataset.pipeline[4].scale == (side, side)
+        assert cfg.test_dataloader.dataset.pipeline[1].scale == (side, side)
+    if name.startswith('mask'):
+        assert cfg.train_dataloader.dataset.pipeline[1].with_mask
+        assert cfg.test_evaluator.metric == ['bbox', 'segm']
+
+
 def sample(height, width):
+    import numpy as np
     from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
 
     shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape'), (height, width))
     data = DetDataSample(metainfo=dict(scale_factor=(1.0, 1.0), img_id=0, **shapes))
     data.gt_instances = InstanceData(
         bboxes=torch.tensor([[8.0, 8.0, 60.0, 70.0], [30.0, 20.0, 100.0, 100.0]]), labels=torch.tensor([0, 3])
     )
+    masks = BitmapMasks([np.ones((height, width), np.uint8)] * 2, height, width)
+    data.gt_instances.masks = masks
     return data
 
 
-@pytest.mark.parametrize(('name', 'size'), [(SSDLITE[1], (320, 320)), (RETINANET[0], (128, 160))])
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [(SSDLITE[1], (320, 320)), (RETINANET[0], (128, 160)), (EMOV2[0], (320, 320)), (EMOV2[12], (128, 160))],
+)
 def test_detectors_give_losses_gradients_and_boxes(name, size):
     torch.manual_seed(0)
     model = build_model(name)

@@ -16,6 +16,7 @@ from emo_mm.data.shapes import PALETTE, generate
 from emo_mm.data.shapes_painter import CLASSES
 from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import TrainOptions, load_run_config
+from emo_mm.models.emov2 import ARCHS as EMOV2_ARCHS
 
 pytestmark = pytest.mark.toolbox
 
@@ -24,8 +25,11 @@ PUBLISHED = [f'{head}_emo_{size}_ade20k' for head in ('deeplabv3', 'pspnet') for
 PARAMS = dict(zip(PUBLISHED, (5.6, 6.9, 10.3, 4.3, 5.5, 8.5), strict=True))
 
 
+EMOV2 = [f'{head}_emov2_{size}_ade20k' for head in ('deeplabv3', 'pspnet', 'fpn', 'segformer') for size in EMOV2_ARCHS]
+
+
 def test_every_published_segmenter_has_a_config():
-    assert set(list_models('seg')) == {*PUBLISHED, 'deeplabv3_emo_1m_demo'}
+    assert set(list_models('seg')) == {*PUBLISHED, *EMOV2, 'deeplabv3_emo_1m_demo'}
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
@@ -69,6 +73,27 @@ def test_training_is_that_of_the_recipe(name):
     assert cfg.optim_wrapper.get('clip_grad') is None
     for parameter, decay in recipes.weight_decays(cfg, build_model(name)).items():
         assert decay == (0 if 'norm' in parameter else 0.01), parameter
+
+
+@pytest.mark.parametrize('name', EMOV2)
+def test_emov2_is_trained_by_its_own_recipe(name):
+    head, _, size, _ = name.split('_')
+    cfg = get_config(name)
+    backbone = cfg.model.backbone
+    assert (backbone.type, backbone.arch, backbone.window_size) == ('emo_mm.EMOv2', size, 10)
+    assert backbone.init_cfg.checkpoint == f'emov2_{size}'
+    assert cfg.train_dataloader.batch_size * 4 == cfg.auto_scale_lr.base_batch_size == 32
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (1.2e-4, 0.05)
+    warm_up, cosine = cfg.param_scheduler
+    if head in ('deeplabv3', 'pspnet'):
+        assert cfg.optim_wrapper.clip_grad.max_norm == 0.1
+        assert (warm_up.start_factor, warm_up.end, cosine.begin, cosine.end) == (1e-5, 500, 40_000, 80_000)
+    else:
+        assert cfg.optim_wrapper.get('clip_grad') is None
+        assert cfg.optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult == 10
+        assert (warm_up.start_factor, warm_up.end, cosine.begin, cosine.end) == (1e-6, 1500, 80_000, 160_000)
+    assert cfg.train_cfg.max_iters == cosine.end
 
 
 def test_the_learning_rate_falls_by_the_power_0_9_from_the_first_step_to_zero():

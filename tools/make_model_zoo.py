@@ -16,16 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from emo_mm.catalog import CATALOG, METRICS, Family, ModelEntry, published_as
+from emo_mm.catalog import CATALOG, EMOV2_README, METRICS, Family, ModelEntry, published_as
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+    from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTICE = 'Written by tools/make_model_zoo.py from emo_mm/catalog.py; do not edit.'
-PAPER = {
-    'Title': 'Rethinking Mobile Block for Efficient Attention-based Models',
-    'URL': 'https://arxiv.org/abs/2301.01146',
+PAPERS = {
+    'EMO': {
+        'Title': 'Rethinking Mobile Block for Efficient Attention-based Models',
+        'URL': 'https://arxiv.org/abs/2301.01146',
+    },
+    'EMOv2': {
+        'Title': 'EMOv2: Pushing 5M Vision Model Frontier',
+        'URL': 'https://arxiv.org/abs/2412.06674',
+    },
 }
 TASKS = {'cls': 'Classification', 'det': 'Detection', 'seg': 'Segmentation'}
 # Names of tasks, data sets and metrics that the readers of metafiles know.
@@ -61,6 +68,10 @@ def recount(entry: ModelEntry) -> Recount:
     from emo_mm.configs import build_model, get_config
 
     model = build_model(entry.name)
+    if not entry.family.with_auxiliary:
+        del model.auxiliary_head
+    if entry.family.head == 'MaskRCNN':
+        model = _mask_rcnn_network(model)
     published = count(model, torch.zeros(1, 3, *entry.family.counted_at))
     own = count(model, torch.zeros(1, 3, *entry.family.input_size))
     return Recount(
@@ -70,6 +81,27 @@ def recount(entry: ModelEntry) -> Recount:
         input_macs=own.macs,
         training=_training(get_config(entry.name)),
     )
+
+
+def _mask_rcnn_network(model: nn.Module) -> nn.Module:
+    """Return the network of a Mask R-CNN as a module of plain tensors, with 1000 proposals and 100 masks.
+
+    Boxes cannot be found without values, so the heads get maps of the shape that pooling gives.
+    """
+    import torch
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> None:
+            self.model.rpn_head(self.model.extract_feat(x))
+            self.model.roi_head.bbox_head(x.new_zeros(1000, 256, 7, 7))
+            self.model.roi_head.mask_head(x.new_zeros(100, 256, 14, 14))
+
+    return Network()
 
 
 def _training(cfg: Config) -> dict[str, int]:
@@ -162,7 +194,9 @@ def _family_section(family: Family, counts: Mapping[str, Recount]) -> list[str]:
                 *([f'`{entry.weights}`'] if family.task == 'cls' else []),
             ]
         )
-    title = f'{family.head[0].upper()}{family.head[1:]}, {family.dataset}, {_size(family.input_size)}'
+    title = (
+        f'{_network(family)}: {family.head[0].upper()}{family.head[1:]}, {family.dataset}, {_size(family.input_size)}'
+    )
     return [
         f'### {title}',
         '',
@@ -233,7 +267,13 @@ def metafile(task: str, counts: Mapping[str, Recount]) -> dict[str, Any]:
 
 
 def _collection_name(family: Family) -> str:
-    return 'EMO' if family.task == 'cls' else f'EMO-{family.head}'
+    name = _network(family)
+    resolution = '-512' if family.input_size == (512, 512) and family.task == 'det' else ''
+    return name if family.task == 'cls' else f'{name}-{family.head}{resolution}'
+
+
+def _network(family: Family) -> str:
+    return 'EMOv2' if family.source == EMOV2_README else 'EMO'
 
 
 def _collection(family: Family) -> dict[str, Any]:
@@ -242,11 +282,17 @@ def _collection(family: Family) -> dict[str, Any]:
         'Metadata': {
             'Training Data': METAFILE_DATASETS[family.dataset],
             'Training Techniques': ['AdamW', 'Weight Decay'],
-            'Training Resources': '8 GPUs',
-            'Architecture': ['EMO', 'Inverted Residual Mobile Block'] + ([] if family.task == 'cls' else [family.head]),
+            'Training Resources': _resources(family),
+            'Architecture': [_network(family), 'Inverted Residual Mobile Block']
+            + ([] if family.task == 'cls' else [family.head]),
         },
-        'Paper': dict(PAPER),  # a copy, since YAML would write one object as an alias
+        'Paper': dict(PAPERS[_network(family)]),  # a copy, since YAML would write one object as an alias
     }
+
+
+def _resources(family: Family) -> str:
+    four = _network(family) == 'EMOv2' and (family.task == 'seg' or family.head in ('RetinaNet', 'MaskRCNN'))
+    return '4 GPUs' if four else '8 GPUs'
 
 
 def _model(entry: ModelEntry, counted: Recount) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def assert_equal(state_dict, expected):
         assert torch.equal(state_dict[key], value), key
 
 
-@pytest.mark.parametrize('name', ['emo_1m', 'emo_2m', 'emo_5m', 'emo_6m'])
+@pytest.mark.parametrize('name', ['emo_1m', 'emo_2m', 'emo_5m', 'emo_6m', 'emov2_1m', 'emov2_5m'])
 @pytest.mark.parametrize('fmt', ['safetensors', 'pth'])
 def test_official_file_survives_the_way_there_and_back(official, tmp_path, name, fmt):
     state_dict = official(name)
@@ -68,7 +68,7 @@ def test_official_file_survives_the_way_there_and_back(official, tmp_path, name,
     assert not set(read_checkpoint(native).state_dict) & set(state_dict)
     back = convert(native, tmp_path / 'out', to='official', fmt=fmt)
     assert_equal(read_checkpoint(back).state_dict, state_dict)
-    load_backbone(EMO(name.removeprefix('emo_')), native)
+    load_backbone(golden.backbone(name), native)
 
 
 def test_official_pth_is_a_plain_dict_as_published(official, tmp_path):

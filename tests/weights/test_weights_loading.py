@@ -67,11 +67,11 @@ def emo_1m(official, tmp_path):
 # -- What fits -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', ['emo_1m', 'emo_2m', 'emo_5m', 'emo_6m'])
+@pytest.mark.parametrize('name', ['emo_1m', 'emo_2m', 'emo_5m', 'emo_6m', 'emov2_1m', 'emov2_20m'])
 def test_every_official_tensor_is_loaded_or_accounted_for(official, tmp_path, name):
     state_dict = official(name)
     torch.save({'net_E': state_dict}, tmp_path / 'net.pth')
-    backbone = EMO(name.removeprefix('emo_'))
+    backbone = golden.backbone(name)
     report = load_backbone(backbone, tmp_path / 'net.pth')
     total = len(state_dict) - 4
     assert str(report) == f'{total}/{total} backbone tensors loaded, 4 classifier tensors not used'

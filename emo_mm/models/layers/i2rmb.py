@@ -97,8 +97,7 @@ class I2RMB(IRMB):
         # Both cuts have the same padding, so projecting before the cut does for both.
         qk = self.qk.on_last_axis(x)  # N,H',W',s -> N,H',W',2s
         v = self.v[1](self.v[0].on_last_axis(x))  # N,H',W',s -> N,H',W',m
-        q, k = qk.chunk(2, dim=-1)
-        x = hybrid_window_attention(q, k, v, grid, shape, self.num_heads)  # N,H,W,m
+        x = hybrid_window_attention(qk, v, grid, shape, self.num_heads)  # N,H,W,m
         return x.permute(0, 3, 1, 2)  # N,H,W,m -> N,m,H,W
 
     def _mix(self, y: Tensor, expanded: bool) -> Tensor:

@@ -154,13 +154,12 @@ def multi_head_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Ten
 
 
 def hybrid_window_attention(
-    q: Tensor, k: Tensor, v: Tensor, grid: WindowGrid, shape: tuple[int, int, int], num_heads: int
+    qk: Tensor, v: Tensor, grid: WindowGrid, shape: tuple[int, int, int], num_heads: int
 ) -> Tensor:
     """Return the sum of the attention within strided and within contiguous windows, for the same projections.
 
     Args:
-        q: Queries of a padded map, (N, rows·height, cols·width, C).
-        k: Keys, of the same shape.
+        qk: Queries and then keys of a padded map, (N, rows·height, cols·width, 2·C).
         v: Values, (N, rows·height, cols·width, M).
         grid: The cut.
         shape: Batch N, height and width of the map before it was padded.
@@ -169,16 +168,16 @@ def hybrid_window_attention(
     Returns:
         Map of shape (*shape, M).
     """
+
+    def attention(strided: bool) -> Tensor:
+        q, k = window_partition(qk, grid, strided).chunk(2, dim=-1)  # N,H',W',2C -> B,T,2C -> twice B,T,C
+        tokens = multi_head_attention(q, k, window_partition(v, grid, strided), num_heads)  # B,T,M
+        return window_reverse(tokens, grid, shape, strided)  # -> N,H,W,M
+
+    close = attention(strided=False)
     if not is_compiling() and grid.rows == grid.cols == 1:  # a compiled graph should serve every size
-        # The two cuts are the same.
-        tokens = multi_head_attention(*(x.flatten(1, 2) for x in (q, k, v)), num_heads)  # N,H',W',C -> N,T,C
-        x = window_reverse(tokens, grid, shape, strided=False)
-        return add(x, x)
-    remote, close = (
-        multi_head_attention(*(window_partition(x, grid, strided) for x in (q, k, v)), num_heads)
-        for strided in (True, False)
-    )
-    return add(window_reverse(remote, grid, shape, strided=True), window_reverse(close, grid, shape, strided=False))
+        return add(close, close)  # the two cuts are the same
+    return add(attention(strided=True), close)
 
 
 # -- The same cut by gathering pixels ---------------------------------------------------------------------------------

@@ -1,0 +1,17 @@
+# SegFormer's head on EMOv2-1M, as in mmseg; no auxiliary head.
+_base_ = 'deeplabv3_emov2.py'
+model = dict(
+    decode_head=dict(
+        _delete_=True,
+        type='SegformerHead',
+        in_channels=[32, 48, 80, 180],
+        in_index=[0, 1, 2, 3],
+        channels=180,
+        dropout_ratio=0.1,
+        num_classes=150,
+        norm_cfg={{_base_.norm_cfg}},
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+    ),
+    auxiliary_head=None,
+)

@@ -1,0 +1,7 @@
+# Published by the authors: box AP 36.9 on COCO val2017 (README of zhangzjn/EMOv2).
+_base_ = [
+    '../_base_/models/retinanet_emov2.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/coco_1x_emov2.py',
+    '../_base_/runtime/det.py',
+]

@@ -1,0 +1,12 @@
+# Published by the authors: mIoU 36.8 on ADE20K val (README of zhangzjn/EMOv2).
+_base_ = [
+    '../_base_/models/deeplabv3_emov2.py',
+    '../_base_/datasets/ade20k_8.py',
+    '../_base_/runtime/seg.py',
+    '../_base_/schedules/segmentation_emov2_80k.py',
+]
+model = dict(
+    backbone=dict(arch='2m', init_cfg=dict(checkpoint='emov2_2m')),
+    decode_head=dict(in_channels=200),
+    auxiliary_head=dict(in_channels=120),
+)

@@ -1,0 +1,7 @@
+# Published by the authors: mIoU 37.1 on ADE20K val (README of zhangzjn/EMOv2).
+_base_ = [
+    '../_base_/models/fpn_emov2.py',
+    '../_base_/datasets/ade20k_8.py',
+    '../_base_/runtime/seg.py',
+    '../_base_/schedules/segmentation_emov2_160k.py',
+]

@@ -1,0 +1,12 @@
+# Published by the authors: mIoU 39.1 on ADE20K val (README of zhangzjn/EMOv2).
+_base_ = [
+    '../_base_/models/pspnet_emov2.py',
+    '../_base_/datasets/ade20k_8.py',
+    '../_base_/runtime/seg.py',
+    '../_base_/schedules/segmentation_emov2_80k.py',
+]
+model = dict(
+    backbone=dict(arch='5m', init_cfg=dict(checkpoint='emov2_5m')),
+    decode_head=dict(in_channels=288),
+    auxiliary_head=dict(in_channels=160),
+)
