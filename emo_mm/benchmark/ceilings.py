@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,17 +42,26 @@ class Ceilings:
         return self.bandwidth[-1]
 
 
-def measure_ceilings(device: str = 'cpu', dtype: str = 'fp32', seconds: float = 0.2) -> Ceilings:
+def measure_ceilings(
+    device: str = 'cpu',
+    dtype: str = 'fp32',
+    seconds: float = 0.2,
+    copy_bytes: Sequence[int] | None = None,
+    matrix_sides: Sequence[int] | None = None,
+) -> Ceilings:
     """Measure the limits with the threads that torch uses now.
 
     Args:
         device: Device.
         dtype: Name of the precision of the matrix product.
         seconds: Length of each of the measurements.
+        copy_bytes: Bytes that the copies touch, ascending; None for those that suit the device.
+        matrix_sides: Sides of the square matrices; None likewise.
     """
-    sizes = COPY_BYTES if device == 'cpu' else tuple(8 * size for size in COPY_BYTES)  # larger caches
+    scale = 1 if device == 'cpu' else 8  # a GPU has larger caches, and takes larger products to be busy
+    sizes = tuple(copy_bytes or (scale * size for size in COPY_BYTES))
     bandwidth = [size / _best_seconds(_copy(size, device), device, seconds) for size in sizes]
-    sides = MATRIX_SIDES if device == 'cpu' else tuple(4 * side for side in MATRIX_SIDES)
+    sides = tuple(matrix_sides or (scale * side for side in MATRIX_SIDES))
     products = {side: side**3 / _best_seconds(_product(side, device, dtype), device, seconds) for side in sides}
     best = max(products, key=lambda side: products[side])
     return Ceilings(sizes, tuple(bandwidth), products[best], best)

@@ -33,6 +33,7 @@ class PlainClassifier(nn.Module):
         self.oracle = _load_oracle()
         self.name = name
         self.model = model
+        self.training = model.training
         tensors = model.state_dict(keep_vars=True)  # the parameters themselves, which a training step updates
         self.tensors = {official: tensors[native] for native, official in official_names(tensors).items()}
 

@@ -203,7 +203,7 @@ def _check(what: str, given: Sequence[str], known: Iterable[str]) -> None:
     names = list(known)
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(name, names, n=1)
             hint = f'did you mean {near[0]}?' if near else f'it must be one of {", ".join(names)}'
             raise UserError(f'no {what} {name!r}: {hint}')
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emo_mm.benchmark.contestant import Contestant
+from emo_mm.benchmark.subjects import Size
 from emo_mm.errors import UserError
 from emo_mm.models import EMO
 
@@ -69,8 +70,12 @@ def place(model: nn.Module, contestant: Contestant) -> nn.Module:
     return model.train(not contestant.trains).train(contestant.trains)
 
 
-def fold(model: nn.Module) -> nn.Module:
+def fold(model: nn.Module, size: Size) -> nn.Module:
     """Return a copy for inference with norms folded: ours by ``emo_mm.deploy.fuse``, a peer's BatchNorms by mmcv.
+
+    Args:
+        model: The network, which stays as it is.
+        size: Height and width of an image that it takes.
 
     Raises:
         UserError: If the copy of a peer answers something else: mmcv takes a BatchNorm that is listed after a
@@ -84,11 +89,14 @@ def fold(model: nn.Module) -> nn.Module:
 
     model = deepcopy(model).eval()
     _randomise_statistics(model)  # those of a fresh BatchNorm would hide a wrong fold
-    image = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = _tensors(model(image))
-        folded = fuse_conv_bn(model)
-        after = _tensors(folded(image))
+        try:
+            folded = fuse_conv_bn(model)
+            after = _tensors(folded(image))
+        except RuntimeError as error:  # it paired a convolution with a norm of another width
+            raise UserError(f"mmcv's folding of BatchNorms does not fit it: {error}") from error
     pairs = zip(before, after, strict=True)
     if not all(torch.allclose(x, y, rtol=1e-3, atol=1e-3 * float(x.abs().max())) for x, y in pairs):
         raise UserError("mmcv's folding of BatchNorms changes what it answers")
@@ -124,7 +132,7 @@ def _reference(contestant: Contestant, images: Tensor) -> nn.Module:
 
 
 def _fused(contestant: Contestant, images: Tensor) -> nn.Module:
-    return place(fold(contestant.subject.build(for_inference=True)), contestant)
+    return place(fold(contestant.subject.build(for_inference=True), contestant.size), contestant)
 
 
 def _compiled(contestant: Contestant, images: Tensor) -> Network:

@@ -96,6 +96,9 @@ class Subject:
             for_inference: Whether networks with a special form for inference (MobileOne) are given that form.
         """
         model = build_model(self.config)
+        head: Any = getattr(model, 'bbox_head', None)
+        if head is not None and not hasattr(head, 'loss_cls'):
+            head.loss_cls = None  # mmdet's SSDHead cannot predict without it: see our SSDLiteHead
         if for_inference:
             for module in list(model.modules()):
                 switch: Any = getattr(module, 'switch_to_deploy', None)

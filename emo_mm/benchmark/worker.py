@@ -147,9 +147,13 @@ def inspect(connection: Connection, contestants: tuple[Contestant, ...], fused: 
     _quiet()
     for contestant in contestants:
         try:
-            connection.send(_inspect(contestant, fused))
+            answer: Inspection | Failure = _inspect(contestant, fused)
         except Exception as error:  # whatever a network raises is reported with its name
-            connection.send(_failure(error))
+            answer = _failure(error)
+        try:
+            connection.send(answer)
+        except OSError:
+            return  # nobody listens after a failure
 
 
 def _inspect(contestant: Contestant, fused: bool) -> Inspection:
@@ -163,7 +167,7 @@ def _inspect(contestant: Contestant, fused: bool) -> Inspection:
     cannot_fold = ''
     if fused and contestant.subject.is_peer:
         try:
-            fold(contestant.subject.build(for_inference=True))
+            fold(contestant.subject.build(for_inference=True), contestant.size)
         except ValueError as error:
             cannot_fold = str(error)
     return Inspection(complexity, cannot_fold)
