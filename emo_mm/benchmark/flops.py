@@ -42,7 +42,7 @@ def print_flops(model: str, size: Size | None = None, depth: int = 3) -> None:
     network = subject.build(for_inference=True)
     try:
         costs = module_costs(network, count(network, torch.empty(1, 3, *size, device='meta')), depth)
-    except RuntimeError as error:
+    except Exception as error:  # a network may raise anything at a wrong size
         raise UserError(f'{model} cannot take an image of {size[0]}×{size[1]}: {error}') from error
     print(flops_table(costs))
     print(f'One image of {size[0]}×{size[1]}; multiply-adds by {COUNTER}, matrix products and norms included.')
