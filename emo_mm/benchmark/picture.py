@@ -62,12 +62,11 @@ def _draw(rows: Sequence[Row], metric: str, conditions: str, path: Path) -> None
         axes.grid(alpha=0.25, which='both')
         axes.margins(x=0.16, y=0.12)
     for family in families:
-        own = sorted((row for row in rows if row.family == family), key=lambda row: row.median_ms)
+        own = sorted((row for row in rows if row.family == family), key=lambda row: row.params)
         accuracy = [row.published for row in own]
         style = dict(marker='o', linewidth=1, color=colours[family], label=family, zorder=3 if family == 'EMO' else 2)
         time_axes.plot([row.median_ms for row in own], accuracy, **style)
-        own.sort(key=lambda row: row.params)
-        size_axes.plot([row.params / 1e6 for row in own], [row.published for row in own], **style)
+        size_axes.plot([row.params / 1e6 for row in own], accuracy, **style)
     time_axes.set(xlabel='measured time of a step (ms), median; less is better', ylabel=f'published {metric} (%)')
     size_axes.set(xlabel='parameters (millions)')
     for axes in (time_axes, size_axes):
@@ -110,7 +109,8 @@ def _label(
             label.set_position((dx, dy))
             label.set_horizontalalignment('left' if dx > 0 else 'right' if dx < 0 else 'center')
             box = label.get_window_extent(renderer)
-            covered = sum(box.overlaps(other) for other in taken)
+            inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
+            covered = sum(box.overlaps(other) for other in taken) + (not inside)
             if best is None or covered < best[0]:
                 best = covered, dx, dy, box
             if not covered:
