@@ -38,7 +38,10 @@ def cache_images(cfg: Config, kind: str, gigabytes: float | None = None) -> list
         UserError: If there is no such memory or not that much, or images do not come from local files.
     """
     loaders = [
-        part for split in SPLITS for part in parts(cfg.get(f'{split}_dataloader')) if type_name(part) == 'LoadImageFromFile'
+        part
+        for split in SPLITS
+        for part in parts(cfg.get(f'{split}_dataloader'))
+        if type_name(part) == 'LoadImageFromFile'
     ]
     if not loaders:
         raise UserError('--cache: no pipeline of the config has a LoadImageFromFile, whose images could be kept')
@@ -87,7 +90,7 @@ def use_reduced_decoding(cfg: Config) -> list[str]:
             '--reduced-decoding: the test pipeline must begin with LoadImageFromFile and Resize with a scale, '
             'without other options than keep_ratio and interpolation'
         )
-    return [f'{count(changed, "pipeline")}: JPEG files far larger than the network\'s input are decoded at a fraction']
+    return [f"{count(changed, 'pipeline')}: JPEG files far larger than the network's input are decoded at a fraction"]
 
 
 def _fits(resize: dict[str, Any]) -> bool:

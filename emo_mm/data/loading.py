@@ -85,7 +85,9 @@ class ImageCache:
 
     def _give_up(self, reason: str) -> bool:
         self._full = True
-        print_log(f'image cache {self.folder}: {reason}; other images are decoded each time', 'current', logging.WARNING)
+        print_log(
+            f'image cache {self.folder}: {reason}; other images are decoded each time', 'current', logging.WARNING
+        )
         return False
 
     def _reserve(self, size: int, entry: Path) -> bool:
@@ -172,10 +174,10 @@ class LoadResizedImage(LoadImageFromFile):
     """
 
     def __init__(self, scale: tuple[int, int], keep_ratio: bool = False, interpolation: str = 'bilinear') -> None:
-        if len(scale) != 2 or min(scale) < 1:  # noqa: PLR2004
+        if len(scale) != 2 or min(scale) < 1:
             raise ValueError(f'scale is {scale}; it must be a positive width and height')
         super().__init__()
-        self.scale = tuple(scale)
+        self.scale = (scale[0], scale[1])
         self.keep_ratio = keep_ratio
         self.interpolation = interpolation
 
@@ -221,6 +223,6 @@ def _size(content: bytes) -> tuple[int, int]:
 def _reduced_flag(size: tuple[int, int], target: tuple[int, int]) -> int | None:
     """Return OpenCV's flag for the smallest decoded size that is nowhere below the target, None for the full one."""
     for factor, flag in _REDUCED_FLAGS.items():
-        if all(-(-edge // factor) >= wanted for edge, wanted in zip(size, target, strict=True)):
+        if all(edge >= factor * wanted for edge, wanted in zip(size, target, strict=True)):
             return flag
     return None

@@ -22,9 +22,9 @@ from emo_mm.errors import UserError
 pytestmark = pytest.mark.toolbox
 
 
-def photograph(path, width, height, seed=0, **save):
-    """Write smooth random colours, as a photograph is smooth."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), np.uint8)
+def photograph(path, width, height, seed=0, cell=16, **save):
+    """Write random colours that change smoothly over cells of some pixels."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // cell + 1, width // cell + 1, 3), np.uint8)
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     Image.fromarray(image).save(path, **save)
     return path
@@ -210,7 +210,7 @@ class TestReducedDecoding:
     def test_the_frame_is_that_of_the_file_and_the_picture_the_same(self, keep_ratio, orientation, tmp_path):
         exif = Image.Exif()
         exif[274] = orientation
-        path = photograph(tmp_path / 'a.jpg', 1501, 1001, exif=exif)
+        path = photograph(tmp_path / 'a.jpg', 1501, 1001, cell=200, exif=exif)
         resize = dict(scale=(333, 200), keep_ratio=keep_ratio)
         results, expected = loaded(LoadResizedImage(**resize), path), two_transforms(path, **resize)
         assert {k: v for k, v in results.items() if k != 'img'} == {k: v for k, v in expected.items() if k != 'img'}
