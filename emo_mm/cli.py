@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         action='store_true',
         help='write the files that the test servers of COCO and ADE20K take, to WORK_DIR/submission',
     )
+    command.add_argument(
+        '--reduced-decoding',
+        action='store_true',
+        help='decode JPEG files far larger than needed at a fraction of their size (figures may change slightly)',
+    )
     command.set_defaults(run=_test)
 
     _add_data_command(commands)
@@ -100,6 +105,8 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     command.add_argument('--batch-size', type=int, metavar='N', help='training images per process')
     command.add_argument('--workers', type=int, metavar='N', help='loader processes per process')
+    command.add_argument('--cache', choices=('ram', 'disk'), help='keep decoded images for this run, or on disk')
+    command.add_argument('--cache-gb', type=float, metavar='GB', help='what they may take; half of what is free')
     data = command.add_argument_group('own data', 'another place of the data set, or a data set of your own')
     data.add_argument('--data-root', metavar='DIR')
     for split in ('train', 'val', 'test'):
@@ -189,7 +196,14 @@ def _test(args: argparse.Namespace) -> None:
     from emo_mm.engine.launch import evaluate
     from emo_mm.engine.options import RunOptions
 
-    evaluate(RunOptions(**_run_options(args)), args.checkpoint, args.out, args.show_dir, args.format_only)
+    evaluate(
+        RunOptions(**_run_options(args)),
+        args.checkpoint,
+        args.out,
+        args.show_dir,
+        args.format_only,
+        args.reduced_decoding,
+    )
 
 
 def _data_shapes(args: argparse.Namespace) -> None:
@@ -264,6 +278,8 @@ def _run_options(args: argparse.Namespace) -> dict[str, Any]:
         'data': _data_request(args),
         'batch_size': args.batch_size,
         'workers': args.workers,
+        'cache': args.cache,
+        'cache_gb': args.cache_gb,
     }
 
 
