@@ -1,0 +1,1 @@
+"""Prediction with deployed files, without torch and the OpenMMLab stack."""
