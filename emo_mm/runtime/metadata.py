@@ -74,7 +74,7 @@ class Preprocessing:
         scale: Width and height in pixels; (0, 0) with ``none``.
         backend: Library whose resizing the model was tested with: ``cv2`` or ``pillow``.
         interpolation: Its mode.
-        crop: Width and height of a crop from the centre; None without. Smaller images are padded by zeros to it.
+        crop: Width and height of a crop from the centre; None without. Smaller images stay as they are.
         pad_divisor: Width and height are padded, right and below, to multiples of it.
         pad_size: Width and height to pad to, right and below; None without.
         pad_value: What is padded with, as a normalised value (0 is the mean).
