@@ -1,12 +1,11 @@
 """The plain formulation of EMO, straight from the published description: the oracle of the tests.
 
-Functions over a state dict with the official names; N×C×H×W maps, a permute on each side of LayerNorm, explicit window
-copies, attention as two matrix products. Nothing here is shared with the package.
+Functions over a state dict with the official names; N×C×H×W maps, a permute on each side of LayerNorm, explicit copies
+into and out of windows, attention as two matrix products. Nothing here is shared with the package.
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -47,18 +46,18 @@ def attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tensor:
     y = F.pad(y, (0, -width % ww, 0, -height % wh))
     padded_h, padded_w = y.shape[2:]
     n1, n2 = padded_h // wh, padded_w // ww
-    qk = F.conv2d(y, w['qk.conv.weight'], w['qk.conv.bias'])
-    out = torch.empty_like(y)
     heads = channels // head_dim
-    for i in range(n1):
-        for j in range(n2):
-            tokens_qk = qk[:, :, i::n1, j::n2].reshape(batch, 2, heads, head_dim, wh * ww)
-            tokens = y[:, :, i::n1, j::n2].reshape(batch, heads, head_dim, wh * ww)
-            q, k = tokens_qk[:, 0], tokens_qk[:, 1]  # N, heads, d, T
-            weights = (q.transpose(-1, -2) @ k * head_dim**-0.5).softmax(-1)  # N, heads, T, T
-            attended = tokens @ weights.transpose(-1, -2)  # N, heads, d, T
-            out[:, :, i::n1, j::n2] = attended.reshape(batch, channels, wh, ww)
-    return out[:, :, :height, :width]
+
+    def windows(x: Tensor) -> Tensor:  # N, C, H', W' -> N·n1·n2, heads, d, T
+        x = x.reshape(batch, heads, head_dim, wh, n1, ww, n2).permute(0, 4, 6, 1, 2, 3, 5)
+        return x.reshape(batch * n1 * n2, heads, head_dim, wh * ww).contiguous()
+
+    q, k = F.conv2d(y, w['qk.conv.weight'], w['qk.conv.bias']).chunk(2, 1)
+    q, k, v = windows(q), windows(k), windows(y)
+    weights = (q.transpose(-1, -2) @ k * head_dim**-0.5).softmax(-1)  # N·n1·n2, heads, T, T
+    out = (v @ weights.transpose(-1, -2)).reshape(batch, n1, n2, channels, wh, ww)
+    out = out.permute(0, 3, 4, 1, 5, 2).reshape(batch, channels, padded_h, padded_w)
+    return out[:, :, :height, :width].contiguous()
 
 
 def block(x: Tensor, w: Weights, stage: int, index: int, head_dim: int, window: int, training: bool) -> Tensor:

@@ -13,4 +13,3 @@ model = dict(
     auxiliary_head=dict(num_classes=5),
 )
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=80))
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.01, update_buffers=True)]

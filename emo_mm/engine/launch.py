@@ -39,7 +39,9 @@ def train(options: TrainOptions) -> dict[str, Any]:
     runner.train()
     if runner.distributed:
         _check_ranks_agree(runner)
-    return write_report(runner, _unwrapped(runner.model), seconds=time.monotonic() - start)
+    report = write_report(runner, _unwrapped(runner.model), seconds=time.monotonic() - start)
+    _leave_group(runner)
+    return report
 
 
 def evaluate(
@@ -84,6 +86,7 @@ def evaluate(
         path = Path(out) if out else Path(cfg.work_dir) / 'test_metrics.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({'config': options.config, 'checkpoint': checkpoint, 'metrics': metrics}, indent=1))
+    _leave_group(runner)
     return metrics
 
 
@@ -139,6 +142,23 @@ def _check_ranks_agree(runner: Runner) -> None:
         if other != (metrics, weights):
             raise RuntimeError(f'rank {runner.rank} ended with {(metrics, weights)} and rank {rank} with {other}')
     runner.logger.info(f'{len(metrics)} metrics and the weights are equal on {runner.world_size} ranks')
+
+
+def _leave_group(runner: Runner) -> None:
+    """End a distributed run in all its processes together, once the first one has written what it writes.
+
+    A process that leaves while its communication threads run may be aborted by them, and torchrun then kills the others
+    at their work. The threads end with the last reference to the group, which the wrapped model holds.
+    """
+    import gc
+
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        runner.model = _unwrapped(runner.model)
+        dist.destroy_process_group()
+        gc.collect()
 
 
 def _draw_predictions(cfg: Config, folder: str) -> None:

@@ -4,8 +4,9 @@ from emo_mm.models.layers.irmb import IRMB
 from emo_mm.models.layers.norm import LayerNorm2d, batch_norm
 from emo_mm.models.layers.stem import EMOStem
 from emo_mm.models.layers.window_attention import (
-    window_attention,
+    multi_head_attention,
     window_grid,
+    window_pad,
     window_partition,
     window_reverse,
 )
@@ -15,8 +16,9 @@ __all__ = [
     'EMOStem',
     'LayerNorm2d',
     'batch_norm',
-    'window_attention',
+    'multi_head_attention',
     'window_grid',
+    'window_pad',
     'window_partition',
     'window_reverse',
 ]

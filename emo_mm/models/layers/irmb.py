@@ -9,11 +9,16 @@ from functools import partial
 import torch.nn.functional as F
 import torch.utils.checkpoint as cp
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from emo_mm.models.layers.norm import LayerNorm2d, batch_norm
-from emo_mm.models.layers.window_attention import window_attention, window_grid
+from emo_mm.models.layers.window_attention import (
+    multi_head_attention,
+    window_grid,
+    window_pad,
+    window_partition,
+    window_reverse,
+)
 
 NORMS = {'bn': batch_norm, 'ln': LayerNorm2d}
 ACTIVATIONS = {'silu': nn.SiLU, 'gelu': nn.GELU}
@@ -41,6 +46,8 @@ class IRMB(nn.Module):
         with_cp: Whether activations are recomputed in the backward pass to save memory.
     """
 
+    pad_value: Tensor | None
+
     def __init__(
         self,
         in_channels: int,
@@ -64,6 +71,8 @@ class IRMB(nn.Module):
         self.with_cp = with_cp
 
         self.norm = nn.Identity() if in_stem else NORMS[norm](in_channels)
+        # What a normalised map is padded with, (in_channels,); None is zero. Only folding the norm changes it.
+        self.register_buffer('pad_value', None)
         self.qk = nn.Conv2d(in_channels, 2 * in_channels, 1) if num_heads else None
         self.v = nn.Identity() if in_stem else nn.Sequential(nn.Conv2d(in_channels, width, 1), ACTIVATIONS[act]())
         self.dw_conv = nn.Conv2d(
@@ -84,17 +93,13 @@ class IRMB(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Return softmax(q·kᵀ)·x within strided windows, for a normalised map x of shape (N, s, H, W)."""
         assert self.qk is not None
-        height, width = x.shape[-2:]
-        grid = window_grid(height, width, self.window_size)
-        pad_bottom = grid.rows * grid.height - height
-        pad_right = grid.cols * grid.width - width
-        # While tracing, sizes are symbols: padding by possibly nothing keeps one graph for all of them.
-        if is_compiling() or pad_bottom > 0 or pad_right > 0:
-            # Padded positions get q = k = the bias of qk and v = 0, and are attended to like any other.
-            x = F.pad(x, (0, pad_right, 0, pad_bottom))
-        q, k = self.qk(x).permute(0, 2, 3, 1).chunk(2, dim=-1)  # N,2s,H',W' -> N,H',W',2s -> twice N,H',W',s
-        v = x.permute(0, 2, 3, 1)  # N,s,H',W' -> N,H',W',s
-        x = window_attention(q, k, v, grid, (height, width), self.num_heads, strided=True)
+        shape = (x.shape[0], *x.shape[2:])
+        grid = window_grid(*x.shape[2:], self.window_size)
+        x = window_pad(x.permute(0, 2, 3, 1), grid, self.pad_value)  # N,s,H,W -> N,H,W,s -> N,H',W',s
+        v = window_partition(x, grid, strided=True)  # N,H',W',s -> B,T,s
+        q, k = F.linear(v, self.qk.weight.flatten(1), self.qk.bias).chunk(2, dim=-1)  # B,T,2s -> twice B,T,s
+        v = multi_head_attention(q, k, v, self.num_heads)
+        x = window_reverse(v, grid, shape, strided=True)  # B,T,s -> N,H,W,s
         return x.permute(0, 3, 1, 2)  # N,H,W,s -> N,s,H,W
 
     def _forward(self, x: Tensor) -> Tensor:

@@ -18,10 +18,14 @@ class LayerNorm2d(nn.LayerNorm):
 
     The permutes are views: a map in channels-last memory format is normalised along its innermost axis and comes out
     in channels-last, without a copy.
+
+    Args:
+        num_channels: Channels of the map.
+        affine: Whether a gain and a bias follow.
     """
 
-    def __init__(self, num_channels: int) -> None:
-        super().__init__(num_channels, eps=NORM_EPS)
+    def __init__(self, num_channels: int, affine: bool = True) -> None:
+        super().__init__(num_channels, eps=NORM_EPS, elementwise_affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise a map of shape (N, C, H, W)."""

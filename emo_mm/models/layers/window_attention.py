@@ -6,8 +6,8 @@ Two ways to cut a padded map of H = h·n1 rows and W = w·n2 columns into n1·n2
   row i // n1, column j // n2, so that a window is a grid sampled over the whole map;
 * *contiguous* (the "close" half of EMOv2): pixel (i, j) belongs to window (i // h, j // w).
 
-Queries and keys share one width, values may be wider. Everything works on the last axis, so a channels-last map is
-cut with one copy and put together with one more.
+Channels stay on the last axis: a channels-last map is cut with one copy, heads are views of the windows' tokens, and the
+attended tokens are put together with one more copy. A map that is one window is cut and put together without any.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.compiler import is_exporting
+from torch.compiler import is_compiling, is_exporting
 
 
 class WindowGrid(NamedTuple):
@@ -51,106 +51,125 @@ def window_grid(height: int, width: int, window_size: int) -> WindowGrid:
     return WindowGrid(window_size, window_size, rows, cols)
 
 
-def window_partition(x: Tensor, grid: WindowGrid, num_heads: int, strided: bool) -> Tensor:
-    """Cut a padded map into windows, one attention problem per window and head.
+def window_pad(x: Tensor, grid: WindowGrid, value: Tensor | None = None) -> Tensor:
+    """Pad a map at its bottom and right to the size of its grid.
 
     Args:
-        x: Map of shape (N, rows·height, cols·width, C), C divisible by ``num_heads``.
+        x: Map of shape (N, H, W, C).
         grid: The cut.
-        num_heads: Heads; each takes C / num_heads consecutive channels.
+        value: What to pad with, (C,); zeros if None.
+
+    Returns:
+        Map of shape (N, rows·height, cols·width, C).
+    """
+    batch, height, width, channels = x.shape
+    bottom, right = grid.rows * grid.height - height, grid.cols * grid.width - width
+    # While tracing, sizes are symbols: padding by possibly nothing keeps one graph for all of them.
+    if value is None:
+        return F.pad(x, (0, 0, 0, right, 0, bottom)) if is_compiling() or bottom > 0 or right > 0 else x
+    if is_compiling() or bottom > 0:
+        x = torch.cat([x, value.expand(batch, bottom, width, channels)], 1)
+    if is_compiling() or right > 0:
+        x = torch.cat([x, value.expand(batch, bottom + height, right, channels)], 2)
+    return x
+
+
+def window_partition(x: Tensor, grid: WindowGrid, strided: bool) -> Tensor:
+    """Cut a padded map into the tokens of its windows.
+
+    Args:
+        x: Map of shape (N, rows·height, cols·width, C).
+        grid: The cut.
         strided: Whether windows are strided grids rather than contiguous tiles.
 
     Returns:
-        Tokens of shape (N·rows·cols, num_heads, height·width, C / num_heads).
+        Tokens of shape (N·rows·cols, height·width, C).
     """
+    if _has_dynamic_axes(x):
+        return _gathered_partition(x, grid, strided)
     h, w, n1, n2 = grid
     batch, _, _, channels = x.shape
     if strided:
-        x = x.view(batch, h, n1, w, n2, num_heads, channels // num_heads)  # N, h·n1, w·n2, C -> N,h,n1,w,n2,heads,d
-        x = x.permute(0, 2, 4, 5, 1, 3, 6)  # -> N,n1,n2,heads,h,w,d
+        x = x.reshape(batch, h, n1, w, n2, channels)  # N, h·n1, w·n2, C -> N,h,n1,w,n2,C
+        x = x.permute(0, 2, 4, 1, 3, 5)  # -> N,n1,n2,h,w,C
     else:
-        x = x.view(batch, n1, h, n2, w, num_heads, channels // num_heads)  # N, n1·h, n2·w, C -> N,n1,h,n2,w,heads,d
-        x = x.permute(0, 1, 3, 5, 2, 4, 6)  # -> N,n1,n2,heads,h,w,d
-    # N,n1,n2,heads,h,w,d -> N·n1·n2, heads, h·w, d
-    return x.reshape(batch * n1 * n2, num_heads, h * w, channels // num_heads)
+        x = x.reshape(batch, n1, h, n2, w, channels)  # N, n1·h, n2·w, C -> N,n1,h,n2,w,C
+        x = x.permute(0, 1, 3, 2, 4, 5)  # -> N,n1,n2,h,w,C
+    return x.reshape(batch * n1 * n2, h * w, channels)  # N,n1,n2,h,w,C -> N·n1·n2, h·w, C
 
 
-def window_reverse(windows: Tensor, grid: WindowGrid, strided: bool) -> Tensor:
-    """Put windows together again: the inverse of :func:`window_partition`.
+def window_reverse(windows: Tensor, grid: WindowGrid, shape: tuple[int, int, int], strided: bool) -> Tensor:
+    """Put windows together again: the inverse of :func:`window_partition`, less the padding.
 
     Args:
-        windows: Tokens of shape (N·rows·cols, num_heads, height·width, d).
+        windows: Tokens of shape (N·rows·cols, height·width, C).
         grid: The cut that made them.
+        shape: Batch N, height and width of the map before it was padded.
         strided: As given to :func:`window_partition`.
 
     Returns:
-        Map of shape (N, rows·height, cols·width, num_heads·d).
+        Map of shape (*shape, C).
     """
+    if _has_dynamic_axes(windows):
+        return _gathered_reverse(windows, grid, shape, strided)
     h, w, n1, n2 = grid
-    batch = windows.shape[0] // (n1 * n2)
-    num_heads, head_dim = windows.shape[1], windows.shape[3]
-    # N·n1·n2, heads, h·w, d -> N,n1,n2,heads,h,w,d
-    x = windows.view(batch, n1, n2, num_heads, h, w, head_dim)
-    # -> N,h,n1,w,n2,heads,d for strided windows, N,n1,h,n2,w,heads,d for contiguous ones
-    x = x.permute(0, 4, 1, 5, 2, 3, 6) if strided else x.permute(0, 1, 4, 2, 5, 3, 6)
-    return x.reshape(batch, n1 * h, n2 * w, num_heads * head_dim)
+    batch, height, width = shape
+    channels = windows.shape[-1]
+    x = windows.reshape(batch, n1, n2, h, w, channels)  # N·n1·n2, h·w, C -> N,n1,n2,h,w,C
+    # -> N,h,n1,w,n2,C for strided windows, N,n1,h,n2,w,C for contiguous ones
+    x = x.permute(0, 3, 1, 4, 2, 5) if strided else x.permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, n1 * h, n2 * w, channels)[:, :height, :width]
 
 
-def window_attention(
-    q: Tensor, k: Tensor, v: Tensor, grid: WindowGrid, size: tuple[int, int], num_heads: int, strided: bool
-) -> Tensor:
-    """Attend within windows, softmax(q·kᵀ / sqrt(d))·v, with no mask: padded positions take part.
+def multi_head_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
+    """Return softmax(q·kᵀ / sqrt(d))·v of each window and head, with no mask: padded positions take part.
 
-    The softmax is computed in float32 whatever the dtype of the maps, as the fused kernels do.
+    The softmax is computed in float32 whatever the dtype of the tokens, as the fused kernels do.
 
     Args:
-        q: Queries, a padded map of shape (N, H', W', C).
+        q: Queries, (B, T, C); each head takes d = C / num_heads consecutive channels.
         k: Keys, of the same shape.
-        v: Values, of shape (N, H', W', M); M may differ from C.
-        grid: The cut into windows.
-        size: Height and width of the map before it was padded.
+        v: Values, (B, T, M); M may differ from C.
         num_heads: Heads, a divisor of C and of M.
-        strided: Whether windows are strided grids rather than contiguous tiles.
 
     Returns:
-        Map of shape (N, height, width, M), without the padding.
+        Tokens of shape (B, T, M).
     """
-    if is_exporting():
-        return _gathered_window_attention(q, k, v, grid, size, num_heads, strided)
-    q, k, v = (window_partition(x, grid, num_heads, strided) for x in (q, k, v))
-    x = window_reverse(F.scaled_dot_product_attention(q, k, v), grid, strided)
-    return x[:, : size[0], : size[1]]
+    # B,T,C -> B,T,heads,d -> B,heads,T,d: views, which the fused kernels take as they are
+    q, k, v = (x.unflatten(-1, (num_heads, x.shape[-1] // num_heads)).transpose(1, 2) for x in (q, k, v))
+    x = F.scaled_dot_product_attention(q, k, v)
+    return x.transpose(1, 2).flatten(2)  # B,heads,T,d -> B,T,heads,d -> B,T,M
 
 
-def _gathered_window_attention(
-    q: Tensor, k: Tensor, v: Tensor, grid: WindowGrid, size: tuple[int, int], num_heads: int, strided: bool
-) -> Tensor:
-    """The same by gathering pixels, for `torch.export` with dynamic sizes.
+# -- The same cut by gathering pixels ---------------------------------------------------------------------------------
+# A view that splits or merges a dynamic axis makes `torch.export` assume how many windows there are (one, or more than
+# one), and the program then refuses the sizes for which it is otherwise. Indices assume nothing.
 
-    A view that splits or merges a dynamic axis makes the exporter assume how many windows there are (one, or more than
-    one), and the program then refuses the sizes for which it is otherwise. Indices assume nothing.
-    """
+
+def _has_dynamic_axes(x: Tensor) -> bool:
+    return is_exporting() and not all(isinstance(size, int) for size in x.shape)
+
+
+def _gathered_partition(x: Tensor, grid: WindowGrid, strided: bool) -> Tensor:
     h, w, n1, n2 = grid
-    batch, device = q.shape[0], q.device
-
-    window = torch.arange(batch * n1 * n2, device=device)
+    device = x.device
+    window = torch.arange(x.shape[0] * n1 * n2, device=device)
     window_row, window_col = window // n2 % n1, window % n2
     row_in, col_in = torch.arange(h, device=device), torch.arange(w, device=device)
     if strided:
         row, col = window_row[:, None] + row_in * n1, window_col[:, None] + col_in * n2  # N·n1·n2,h and N·n1·n2,w
     else:
         row, col = window_row[:, None] * h + row_in, window_col[:, None] * w + col_in
-    pixels = (window // (n1 * n2))[:, None, None], row[:, :, None], col[:, None, :]
+    x = x[(window // (n1 * n2))[:, None, None], row[:, :, None], col[:, None, :]]  # N,H',W',C -> N·n1·n2,h,w,C
+    return x.flatten(1, 2)  # -> N·n1·n2, h·w, C
 
-    def tokens(x: Tensor) -> Tensor:
-        x = x[pixels].flatten(1, 2)  # N,H',W',C -> N·n1·n2,h,w,C -> N·n1·n2, h·w, C
-        return x.unflatten(-1, (num_heads, x.shape[-1] // num_heads)).transpose(1, 2)  # -> N·n1·n2, heads, h·w, d
 
-    x = F.scaled_dot_product_attention(tokens(q), tokens(k), tokens(v))
-    x = x.transpose(1, 2).flatten(2)  # N·n1·n2, heads, h·w, d -> N·n1·n2, h·w, M
-
-    i, j = torch.arange(size[0], device=device)[:, None], torch.arange(size[1], device=device)[None]
+def _gathered_reverse(windows: Tensor, grid: WindowGrid, shape: tuple[int, int, int], strided: bool) -> Tensor:
+    h, w, n1, n2 = grid
+    batch, height, width = shape
+    device = windows.device
+    i, j = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)[None]
     window_of = i % n1 * n2 + j % n2 if strided else i // h * n2 + j // w  # height,width
     place_of = i // n1 * w + j // n2 if strided else i % h * w + j % w
     first = torch.arange(batch, device=device)[:, None, None] * (n1 * n2)
-    return x[first + window_of, place_of]  # N·n1·n2, h·w, M -> N,height,width,M
+    return windows[first + window_of, place_of]  # N·n1·n2, h·w, C -> N,height,width,C

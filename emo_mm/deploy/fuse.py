@@ -1,0 +1,106 @@
+"""Folding of the norms into the convolutions and projections beside them, for inference."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from emo_mm.models.layers import IRMB, EMOStem, LayerNorm2d
+
+Model = TypeVar('Model', bound=nn.Module)
+
+# A padded position takes the value that the folded affine map sends to zero, bias / gain away from it. Beyond this the
+# gain is as good as zero, and the norm stays as it is.
+MAX_PAD_VALUE = 1e4
+
+
+def fuse(model: Model) -> Model:
+    """Return a copy of a network for inference that gives the same answers with fewer operations.
+
+    Every BatchNorm is folded into the convolution before or after it, the gain and bias of every LayerNorm into the
+    projections after it, and stochastic depth is taken out. Works on a backbone and on whole detectors, segmenters and
+    classifiers, whose heads' ``ConvModule`` are folded by mmcv. The copy is in eval mode, needs no gradients, and
+    cannot be trained: its state dict lacks the norms.
+
+    Args:
+        model: The network; it stays as it is.
+
+    Returns:
+        The copy, equal to ``model.eval()`` within 1e-5.
+    """
+    fused = deepcopy(model).eval().requires_grad_(False)
+    with torch.no_grad():
+        _fold_conv_modules(fused)
+        for module in fused.modules():
+            if isinstance(module, EMOStem):
+                _fold_stem(module)
+            elif isinstance(module, IRMB):
+                _fold_block(module)
+            elif _is_classifier(module):
+                _fold_classifier(module)
+    return fused
+
+
+def _fold_stem(stem: EMOStem) -> None:
+    if isinstance(stem.bn, _BatchNorm):
+        stem.conv, stem.bn = fuse_conv_bn_eval(stem.conv, stem.bn), nn.Identity()
+
+
+def _fold_block(block: IRMB) -> None:
+    if isinstance(block.dw_norm, _BatchNorm):
+        block.dw_conv, block.dw_norm = fuse_conv_bn_eval(block.dw_conv, block.dw_norm), nn.Identity()
+    block.drop_path = nn.Identity()
+    if isinstance(block.norm, _BatchNorm) and block.qk is None:
+        norm = block.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        _fold_into(block.v[0], gain, norm.bias - norm.running_mean * gain)
+        block.norm = nn.Identity()
+    elif isinstance(block.norm, LayerNorm2d) and block.norm.elementwise_affine:
+        gain, bias = block.norm.weight, block.norm.bias
+        if block.qk is not None:
+            pad_value = -bias / gain
+            if not bool((pad_value.abs() <= MAX_PAD_VALUE).all()):  # a NaN is not
+                return
+            block.pad_value = pad_value
+            _fold_into(block.qk, gain, bias)
+        # Attention mixes values with weights that sum to one: gain and bias pass through it to the projection.
+        _fold_into(block.v[0], gain, bias)
+        block.norm = LayerNorm2d(block.norm.normalized_shape[0], affine=False)
+
+
+def _is_classifier(module: nn.Module) -> bool:
+    """Tell the classification head, without importing it: mmpretrain may be missing."""
+    return type(module).__name__ == 'EMOClsHead'
+
+
+def _fold_classifier(head: nn.Module) -> None:
+    norm, linear = head.norm, head.fc
+    assert isinstance(norm, LayerNorm2d) and isinstance(linear, nn.Linear)
+    if norm.elementwise_affine:
+        _fold_into(linear, norm.weight, norm.bias)
+        head.norm = LayerNorm2d(norm.normalized_shape[0], affine=False)
+
+
+def _fold_into(projection: nn.Conv2d | nn.Linear, gain: Tensor, bias: Tensor) -> None:
+    """Let a linear or 1x1 convolution that saw ``gain * x + bias`` see ``x``."""
+    weight = projection.weight
+    assert projection.bias is not None
+    projection.bias += weight.flatten(1) @ bias  # out,in(,1,1) @ in
+    weight *= gain.view(-1, *(1,) * (weight.dim() - 2))  # in -> in(,1,1)
+
+
+def _fold_conv_modules(model: nn.Module) -> None:
+    """Fold the BatchNorms of the heads' ``ConvModule``, as mmcv does."""
+    if not any(type(module).__module__.startswith('mmcv.') for module in model.modules()):
+        return
+    from mmcv.cnn import ConvModule, fuse_conv_bn
+
+    for module in model.modules():
+        if isinstance(module, ConvModule):
+            fuse_conv_bn(module)
