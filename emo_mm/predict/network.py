@@ -5,6 +5,8 @@ What an exported graph holds and what prediction with PyTorch runs are the same 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,9 @@ class DetectorNetwork(nn.Module):
         UserError: If its head predicts in a way of its own.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    model: Any  # a toolbox's class, without types
+
+    def __init__(self, model: Any) -> None:
         super().__init__()
         from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
@@ -47,14 +51,11 @@ class DetectorNetwork(nn.Module):
             boxes: (N, A, 4); left, top, right, bottom in pixels of the input, not clipped to it.
             scores: (N, A, C) in 0 to 1, without the background.
         """
-        boxes, scores, _ = self._decode(images)
+        boxes, scores, _ = self.decode(images)
         return boxes, scores
 
-    def levels(self, images: Tensor) -> list[int]:
-        """Return the number of anchors in each level for images of this size, (N, 3, H, W)."""
-        return self._decode(images)[2]
-
-    def _decode(self, images: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+    def decode(self, images: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+        """Return boxes and scores as :meth:`forward` does, and the number of anchors in each level."""
         head = self.model.bbox_head
         logits, deltas = head(self.model.extract_feat(images))
         batch = images.shape[0]
@@ -82,7 +83,9 @@ class SegmenterNetwork(nn.Module):
         UserError: If it predicts in another way.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    model: Any  # a toolbox's class, without types
+
+    def __init__(self, model: Any) -> None:
         super().__init__()
         from mmseg.models.segmentors import EncoderDecoder
 
@@ -105,7 +108,9 @@ class ClassifierNetwork(nn.Module):
         model: An mmpretrain ``ImageClassifier`` with a head of one label.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    model: Any  # a toolbox's class, without types
+
+    def __init__(self, model: Any) -> None:
         super().__init__()
         from mmpretrain.models import ClsHead, ImageClassifier
 

@@ -183,7 +183,7 @@ class Metadata:
         output: The outputs.
         nms: How to select boxes; for detectors, None for others.
         align_corners: Whether resizing of segmentation logits to the input's size aligns the corners.
-        weights_sha256: Hash of the weights file that the graph was made from; None if there was none.
+        weights_sha256: Hash of the tensors that the graph was made from (``content_sha256``); None if not known.
     """
 
     format_version: int
