@@ -91,9 +91,8 @@ def config_in(meta: dict[str, Any], source: str) -> Config:
     found = {}
     try:
         for node in ast.parse(text).body:
-            name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else ''
-            if name in _CONFIG_PARTS:
-                found[name] = _value(node.value)
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in _CONFIG_PARTS:
+                found[ast.unparse(node.targets[0])] = _value(node.value)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f'{source} carries a config that is more than plain values ({error}); {advice}') from None
     missing = [key for key in _CONFIG_PARTS if key not in found]

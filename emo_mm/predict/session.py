@@ -67,7 +67,7 @@ class TorchSession:
         self.metadata = torch_metadata(loaded, compiled_batch)
         how = self.metadata.preprocessing
         self._device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        network = NETWORKS[self.metadata.task](fuse(loaded.model)).eval().to(self._device)
+        network: Any = NETWORKS[self.metadata.task](fuse(loaded.model)).eval().to(self._device)
         self._decode: Callable[[Tensor], Any] = network.decode if self.metadata.task == 'det' else network
         if compiled_batch is not None:
             # the weights as constants, which the compiler may lay out anew

@@ -91,13 +91,14 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, thresh
     order = np.argsort(-scores, kind='stable')
     boxes, count = boxes[order], len(order)
     # by_class lists the boxes class by class, the best first; those that one may suppress follow it up to the end
-    by_class, ends = np.arange(count), np.full(count, count)
+    by_class: np.ndarray = np.arange(count)
+    ends = np.full(count, count)
     if labels is not None and count:
         labels = labels[order]
         # Each class on a place of its own, as in mmcv, for the same rounding.
         boxes = boxes + (labels.astype(np.float32) * (boxes.max() + np.float32(1)))[:, None]
         by_class = np.argsort(labels, kind='stable')
-        ends = np.searchsorted(labels[by_class], labels, side='right')
+        ends[:] = np.searchsorted(labels[by_class], labels, side='right')
     places = np.empty(count, np.intp)
     places[by_class] = np.arange(count)
     left, top, right, bottom = np.ascontiguousarray(boxes.T)  # (N,) each
@@ -128,10 +129,10 @@ def _best(scores: np.ndarray, limit: int) -> np.ndarray | slice:
 def to_photograph(boxes: np.ndarray, image: Prepared) -> np.ndarray:
     """Clip boxes (N, 4) to the image and scale them from the input's pixels to the photograph's."""
     width, height = image.size
-    limits = np.float32((width, height, width, height))
+    limits = np.array((width, height, width, height), np.float32)
     # the reciprocal of the rounded factor, as mmdet computes it
     factors = [1 / (new / old) for new, old in zip(image.size, image.original, strict=True)]
-    return boxes.astype(np.float32).clip(0, limits) * np.float32(factors * 2)
+    return boxes.astype(np.float32).clip(0, limits) * np.array(factors * 2, np.float32)
 
 
 def _selected_by_graph(boxes: np.ndarray, labels: np.ndarray, image: Prepared, how: NMS) -> Detections:

@@ -89,7 +89,7 @@ class Predictor:
         """
         single = isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4)
         results = []
-        items: Iterable[Any] = [images] if single else images
+        items: Any = [images] if single else images
         for outcome in self.stream(items):
             if outcome.error is not None:
                 raise UserError(outcome.error)

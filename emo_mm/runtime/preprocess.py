@@ -12,9 +12,10 @@ from PIL import Image
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import MAX_PIXELS, MAX_SIDE, InputSpec, Metadata, Preprocessing
 
+cv2: Any
 try:
     import cv2
-except ImportError:  # an image can be resized without, more slowly
+except ImportError:  # images can be resized without, more slowly
     cv2 = None
 
 _CV2_MODES = {'nearest': 0, 'bilinear': 1, 'bicubic': 2, 'area': 3, 'lanczos': 4}  # cv2.INTER_*
@@ -172,7 +173,7 @@ def make_batch(images: Sequence[Prepared], size: tuple[int, int], metadata: Meta
 
 def _channel_values(spec: InputSpec, how: Preprocessing) -> tuple[Any, Any, Any]:
     """Return mean, standard deviation and padding of the channels, (3,) each, in the values of the input."""
-    mean, std = np.float32(how.mean), np.float32(how.std)
+    mean, std = np.array(how.mean, np.float32), np.array(how.std, np.float32)
     if not spec.normalized_inside:
         return mean, std, np.full(3, how.pad_value, np.float32)
     padding = mean + np.float32(how.pad_value) * std

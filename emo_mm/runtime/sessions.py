@@ -103,7 +103,7 @@ class OpenVINOSession:
         try:
             import openvino
         except ImportError:
-            raise UserError(f"{path} needs OpenVINO: pip install 'emo-mm[runtime]'") from None
+            raise UserError(f"{path} needs OpenVINO: pip install 'emo-mm[openvino]'") from None
         # float32 as in PyTorch: left to itself, OpenVINO computes in bfloat16 where the processor can
         settings = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': threads}
         try:
