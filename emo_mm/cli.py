@@ -70,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('--seed', type=int, metavar='N')
     command.set_defaults(run=_train)
 
-    command = commands.add_parser('test', help='evaluate a checkpoint')
+    command = commands.add_parser('test', help='evaluate a checkpoint or an exported file')
     _add_run_arguments(command)
-    command.add_argument('checkpoint', help='a checkpoint of the whole model')
+    command.add_argument('checkpoint', help='a checkpoint of the whole model, or an exported file (.onnx, .xml)')
     command.add_argument('--out', metavar='FILE', help='JSON file for the metrics')
     command.add_argument('--show-dir', metavar='DIR', help='folder for pictures of the predictions')
     command.add_argument(
