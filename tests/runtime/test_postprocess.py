@@ -80,7 +80,9 @@ def test_detections_equal_those_of_an_mmdet_head(nms_pre):
 
 @pytest.mark.toolbox
 @pytest.mark.parametrize('align_corners', [False, True])
-@pytest.mark.parametrize(('original', 'inside', 'size'), [((90, 70), (60, 47), (64, 48)), ((33, 25), (64, 48), (64, 48))])
+@pytest.mark.parametrize(
+    ('original', 'inside', 'size'), [((90, 70), (60, 47), (64, 48)), ((33, 25), (64, 48), (64, 48))]
+)
 def test_label_maps_equal_two_interpolations_in_pytorch(original, inside, size, align_corners):
     import torch
     import torch.nn.functional as F

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -202,9 +203,13 @@ def test_the_runtime_extra_installs_what_prediction_needs_and_no_torch(tmp_path,
 
     model = write_onnx(tmp_path / 'det.onnx', detector())
     Image.fromarray(mean_grey).save(tmp_path / 'grey.png')
-    venv = tmp_path / 'venv'
+    source, venv = tmp_path / 'source', tmp_path / 'venv'  # a copy: building leaves its products
+    for name in ('emo_mm', 'configs', 'tools', 'requirements'):
+        shutil.copytree(repo_root / name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE'):
+        shutil.copy2(repo_root / name, source)
     subprocess.run([sys.executable, '-m', 'venv', venv], check=True)
-    subprocess.run([venv / 'bin' / 'pip', 'install', '-q', f'{repo_root}[runtime]'], check=True, cwd=tmp_path)
+    subprocess.run([venv / 'bin' / 'pip', 'install', '-q', f'{source}[runtime]'], check=True, cwd=tmp_path)
     listed = subprocess.run([venv / 'bin' / 'pip', 'list'], check=True, capture_output=True, text=True).stdout
     assert 'onnxruntime' in listed
     assert not any(line.startswith(('torch', 'mm', 'onedl')) for line in listed.splitlines())
