@@ -74,6 +74,12 @@ config, trained, official, image = sys.argv[1:]
 assert 'emo_mm' not in sys.modules
 """
 AFTER = """
+from mmengine.runner.checkpoint import CheckpointLoader
+
+try:
+    CheckpointLoader.load_checkpoint('emo_7m')
+except ValueError as error:
+    answers['name'] = str(error)
 json.dump(answers, open('answers.json', 'w'))
 """
 CONFIGS = {'det': 'ssdlite_emo_1m_coco', 'seg': 'deeplabv3_emo_1m_ade20k', 'cls': 'emo_1m_imagenet'}
@@ -198,3 +204,8 @@ def test_classifiers_answer_alike_with_trained_and_official_weights(api, answers
 def test_a_classifier_with_the_official_file_gives_the_golden_probabilities(answers):
     logits = torch.from_numpy(golden.answers(GOLDEN_CASE)['logits'])
     np.testing.assert_allclose(answers('cls')['golden'], logits.softmax(0), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize('task', ['det', 'seg', 'cls'])
+def test_the_toolboxes_take_names_of_published_weights_for_checkpoints(task, answers):
+    assert answers(task)['name'].startswith('emo_7m is neither a file nor the name of published weights; did you mean')

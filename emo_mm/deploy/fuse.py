@@ -57,7 +57,8 @@ def _fold_block(block: IRMB) -> None:
     block.drop_path = nn.Identity()
     if isinstance(block.norm, _BatchNorm) and block.qk is None:
         norm = block.norm
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         _fold_into(block.v[0], gain, norm.bias - norm.running_mean * gain)
         block.norm = nn.Identity()
@@ -81,16 +82,18 @@ def _is_classifier(module: nn.Module) -> bool:
 
 def _fold_classifier(head: nn.Module) -> None:
     norm, linear = head.norm, head.fc
-    assert isinstance(norm, LayerNorm2d) and isinstance(linear, nn.Linear)
+    assert isinstance(norm, LayerNorm2d)
+    assert isinstance(linear, nn.Linear)
     if norm.elementwise_affine:
         _fold_into(linear, norm.weight, norm.bias)
         head.norm = LayerNorm2d(norm.normalized_shape[0], affine=False)
 
 
-def _fold_into(projection: nn.Conv2d | nn.Linear, gain: Tensor, bias: Tensor) -> None:
+def _fold_into(projection: nn.Module, gain: Tensor, bias: Tensor) -> None:
     """Let a linear or 1x1 convolution that saw ``gain * x + bias`` see ``x``."""
-    weight = projection.weight
+    assert isinstance(projection, nn.Conv2d | nn.Linear)
     assert projection.bias is not None
+    weight = projection.weight
     projection.bias += weight.flatten(1) @ bias  # out,in(,1,1) @ in
     weight *= gain.view(-1, *(1,) * (weight.dim() - 2))  # in -> in(,1,1)
 

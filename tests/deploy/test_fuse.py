@@ -11,8 +11,6 @@ from emo_mm.deploy import fuse
 from emo_mm.models import EMO
 from emo_mm.models.layers import LayerNorm2d
 
-TOLERANCE = dict(rtol=1e-5, atol=1e-5)
-
 
 def shaken(model):
     """Give every norm statistics, gains and biases that matter."""
@@ -21,7 +19,7 @@ def shaken(model):
         if isinstance(module, _BatchNorm | nn.LayerNorm):
             for tensor in (module.weight.data, module.bias.data, *module.buffers()):
                 if tensor.is_floating_point():
-                    tensor.uniform_(0.5, 1.5, generator=generator).mul_(1)
+                    tensor.uniform_(0.5, 1.5, generator=generator)
     return model.eval()
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint as cp
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
+from emo_mm.models.layers.local_mixing import local_mixing
 from emo_mm.models.layers.norm import LayerNorm2d, batch_norm
+from emo_mm.models.layers.pointwise import GELU, PointwiseConv2d, SiLU, add, silu
 from emo_mm.models.layers.window_attention import (
     multi_head_attention,
     window_grid,
@@ -20,8 +24,8 @@ from emo_mm.models.layers.window_attention import (
     window_reverse,
 )
 
-NORMS = {'bn': batch_norm, 'ln': LayerNorm2d}
-ACTIVATIONS = {'silu': nn.SiLU, 'gelu': nn.GELU}
+NORMS: dict[str, Callable[[int], nn.Module]] = {'bn': batch_norm, 'ln': LayerNorm2d}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {'silu': SiLU, 'gelu': GELU}
 
 
 class IRMB(nn.Module):
@@ -46,6 +50,8 @@ class IRMB(nn.Module):
         with_cp: Whether activations are recomputed in the backward pass to save memory.
     """
 
+    norm: nn.Module
+    dw_norm: nn.Module
     pad_value: Tensor | None
 
     def __init__(
@@ -66,6 +72,7 @@ class IRMB(nn.Module):
         in_stem = expand_ratio is None
         width = in_channels if expand_ratio is None else int(in_channels * expand_ratio)
         self.has_skip = stride == 1 and in_channels == out_channels and not in_stem
+        self.act = act
         self.num_heads = num_heads
         self.window_size = window_size
         self.with_cp = with_cp
@@ -73,8 +80,8 @@ class IRMB(nn.Module):
         self.norm = nn.Identity() if in_stem else NORMS[norm](in_channels)
         # What a normalised map is padded with, (in_channels,); None is zero. Only folding the norm changes it.
         self.register_buffer('pad_value', None)
-        self.qk = nn.Conv2d(in_channels, 2 * in_channels, 1) if num_heads else None
-        self.v = nn.Identity() if in_stem else nn.Sequential(nn.Conv2d(in_channels, width, 1), ACTIVATIONS[act]())
+        self.qk = PointwiseConv2d(in_channels, 2 * in_channels) if num_heads else None
+        self.v = nn.Sequential() if in_stem else nn.Sequential(PointwiseConv2d(in_channels, width), ACTIVATIONS[act]())
         self.dw_conv = nn.Conv2d(
             width,
             width,
@@ -86,15 +93,15 @@ class IRMB(nn.Module):
         )
         self.dw_norm = batch_norm(width)
         self.se = SqueezeExcitation(width, width, activation=nn.SiLU) if in_stem else nn.Identity()
-        self.proj = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.proj = PointwiseConv2d(width, out_channels, bias=False)
         keeps_path = not self.has_skip or drop_path_rate == 0
         self.drop_path = nn.Identity() if keeps_path else StochasticDepth(drop_path_rate, mode='row')
 
     def attend(self, x: Tensor) -> Tensor:
         """Return softmax(q·kᵀ)·x within strided windows, for a normalised map x of shape (N, s, H, W)."""
         assert self.qk is not None
-        shape = (x.shape[0], *x.shape[2:])
-        grid = window_grid(*x.shape[2:], self.window_size)
+        shape = x.shape[0], x.shape[2], x.shape[3]
+        grid = window_grid(shape[1], shape[2], self.window_size)
         x = window_pad(x.permute(0, 2, 3, 1), grid, self.pad_value)  # N,s,H,W -> N,H,W,s -> N,H',W',s
         v = window_partition(x, grid, strided=True)  # N,H',W',s -> B,T,s
         q, k = F.linear(v, self.qk.weight.flatten(1), self.qk.bias).chunk(2, dim=-1)  # B,T,2s -> twice B,T,s
@@ -106,11 +113,24 @@ class IRMB(nn.Module):
         y = self.norm(x)  # N,s,H,W
         if self.qk is not None:
             y = self.attend(y)
+        if self._keeps_little():
+            y = self.v[0](y)  # N,s,H,W -> N,m,H,W
+            y = local_mixing(y, self.act, self.dw_conv, self.dw_norm, self.proj, self.has_skip)  # -> N,out,H',W'
+            return x + self.drop_path(y) if self.has_skip else y
         y = self.v(y)  # N,s,H,W -> N,m,H,W
-        z = self.se(F.silu(self.dw_norm(self.dw_conv(y))))  # N,m,H,W -> N,m,H/stride,W/stride
+        z = self.se(silu(self.dw_norm(self.dw_conv(y))))  # N,m,H,W -> N,m,H/stride,W/stride
         if not self.has_skip:
             return self.proj(z)  # N,m,H',W' -> N,out,H',W'
-        return x + self.drop_path(self.proj(y + z))
+        return add(self.drop_path(self.proj(add(z, y))), x)
+
+    def _keeps_little(self) -> bool:
+        """Tell whether this is a training step of the block as it was built, which can save memory."""
+        if not self.training or self.with_cp or not self.v or not torch.is_grad_enabled() or is_compiling():
+            return False
+        inside = (self.v, self.dw_conv, self.dw_norm, self.proj)
+        as_built = tuple(type(part) for part in inside) == (nn.Sequential, nn.Conv2d, nn.BatchNorm2d, PointwiseConv2d)
+        # Hooks on the parts want to see what passes through them.
+        return as_built and not any(m._forward_hooks or m._forward_pre_hooks for part in inside for m in part.modules())
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""

@@ -21,7 +21,7 @@ class EMOStem(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
         # Not called 'norm': the recipes exempt parameters with 'norm' in their name from weight decay, and the
         # authors' name for this one has none.
-        self.bn = batch_norm(out_channels)
+        self.bn: nn.Module = batch_norm(out_channels)
         self.block = IRMB(out_channels, out_channels, expand_ratio=None, kernel_size=3, stride=1)
 
     def forward(self, x: Tensor) -> Tensor:

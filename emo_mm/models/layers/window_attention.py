@@ -6,8 +6,8 @@ Two ways to cut a padded map of H = h·n1 rows and W = w·n2 columns into n1·n2
   row i // n1, column j // n2, so that a window is a grid sampled over the whole map;
 * *contiguous* (the "close" half of EMOv2): pixel (i, j) belongs to window (i // h, j // w).
 
-Channels stay on the last axis: a channels-last map is cut with one copy, heads are views of the windows' tokens, and the
-attended tokens are put together with one more copy. A map that is one window is cut and put together without any.
+Channels stay on the last axis: a channels-last map is cut with one copy, heads are views of the windows' tokens, and
+attended tokens are put together with one more copy. A map that is one window needs neither.
 """
 
 from __future__ import annotations
@@ -64,12 +64,15 @@ def window_pad(x: Tensor, grid: WindowGrid, value: Tensor | None = None) -> Tens
     """
     batch, height, width, channels = x.shape
     bottom, right = grid.rows * grid.height - height, grid.cols * grid.width - width
-    # While tracing, sizes are symbols: padding by possibly nothing keeps one graph for all of them.
+    if is_compiling():
+        # Sizes may be symbols: padding by possibly nothing keeps one graph for all of them.
+        pads = (0, 0, 0, right, 0, bottom)
+        return F.pad(x, pads) if value is None else F.pad(x - value, pads) + value
     if value is None:
-        return F.pad(x, (0, 0, 0, right, 0, bottom)) if is_compiling() or bottom > 0 or right > 0 else x
-    if is_compiling() or bottom > 0:
+        return F.pad(x, (0, 0, 0, right, 0, bottom)) if bottom > 0 or right > 0 else x
+    if bottom > 0:
         x = torch.cat([x, value.expand(batch, bottom, width, channels)], 1)
-    if is_compiling() or right > 0:
+    if right > 0:
         x = torch.cat([x, value.expand(batch, bottom + height, right, channels)], 2)
     return x
 
@@ -90,12 +93,12 @@ def window_partition(x: Tensor, grid: WindowGrid, strided: bool) -> Tensor:
     h, w, n1, n2 = grid
     batch, _, _, channels = x.shape
     if strided:
-        x = x.reshape(batch, h, n1, w, n2, channels)  # N, h·n1, w·n2, C -> N,h,n1,w,n2,C
+        x = x.unflatten(2, (w, n2)).unflatten(1, (h, n1))  # N, h·n1, w·n2, C -> N,h,n1,w,n2,C
         x = x.permute(0, 2, 4, 1, 3, 5)  # -> N,n1,n2,h,w,C
     else:
-        x = x.reshape(batch, n1, h, n2, w, channels)  # N, n1·h, n2·w, C -> N,n1,h,n2,w,C
+        x = x.unflatten(2, (n2, w)).unflatten(1, (n1, h))  # N, n1·h, n2·w, C -> N,n1,h,n2,w,C
         x = x.permute(0, 1, 3, 2, 4, 5)  # -> N,n1,n2,h,w,C
-    return x.reshape(batch * n1 * n2, h * w, channels)  # N,n1,n2,h,w,C -> N·n1·n2, h·w, C
+    return _contiguous(x).view(batch * n1 * n2, h * w, channels)  # N,n1,n2,h,w,C -> N·n1·n2, h·w, C
 
 
 def window_reverse(windows: Tensor, grid: WindowGrid, shape: tuple[int, int, int], strided: bool) -> Tensor:
@@ -115,10 +118,15 @@ def window_reverse(windows: Tensor, grid: WindowGrid, shape: tuple[int, int, int
     h, w, n1, n2 = grid
     batch, height, width = shape
     channels = windows.shape[-1]
-    x = windows.reshape(batch, n1, n2, h, w, channels)  # N·n1·n2, h·w, C -> N,n1,n2,h,w,C
+    x = windows.unflatten(1, (h, w)).unflatten(0, (batch, n1, n2))  # N·n1·n2, h·w, C -> N,n1,n2,h,w,C
     # -> N,h,n1,w,n2,C for strided windows, N,n1,h,n2,w,C for contiguous ones
     x = x.permute(0, 3, 1, 4, 2, 5) if strided else x.permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, n1 * h, n2 * w, channels)[:, :height, :width]
+    return _contiguous(x).view(batch, n1 * h, n2 * w, channels)[:, :height, :width]
+
+
+def _contiguous(x: Tensor) -> Tensor:
+    # The question whether a copy is needed would make a compiled graph depend on how the numbers of windows compare.
+    return x.clone(memory_format=torch.contiguous_format) if is_compiling() else x.contiguous()
 
 
 def multi_head_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
@@ -135,9 +143,11 @@ def multi_head_attention(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Ten
     Returns:
         Tokens of shape (B, T, M).
     """
-    # B,T,C -> B,T,heads,d -> B,heads,T,d: views, which the fused kernels take as they are
-    q, k, v = (x.unflatten(-1, (num_heads, x.shape[-1] // num_heads)).transpose(1, 2) for x in (q, k, v))
-    x = F.scaled_dot_product_attention(q, k, v)
+    batch, tokens, channels = q.shape
+    q = q.view(batch, tokens, num_heads, channels // num_heads).transpose(1, 2)  # B,T,C -> B,T,heads,d -> B,heads,T,d
+    k = k.view(batch, tokens, num_heads, channels // num_heads).transpose(1, 2)
+    v = v.view(batch, tokens, num_heads, v.shape[-1] // num_heads).transpose(1, 2)  # B,T,M -> B,heads,T,M/heads
+    x = F.scaled_dot_product_attention(q, k, v)  # takes views as they are
     return x.transpose(1, 2).flatten(2)  # B,heads,T,d -> B,T,heads,d -> B,T,M
 
 
