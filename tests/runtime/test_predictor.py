@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deployed_files import BOXES, LOGITS, write_onnx
-from descriptions import STRETCH, classifier, detector, segmenter
+from descriptions import classifier, detector, segmenter
 
 from emo_mm.errors import UserError
 from emo_mm.runtime import Predictor
