@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from emo_mm.errors import UserError
 
@@ -40,6 +41,7 @@ class DetectorNetwork(nn.Module):
                 f'{name} predicts in a way of its own; known are anchor heads such as SSDLite and RetinaNet'
             )
         self.model = model
+        self._known: dict[Any, Tensor] = {}
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the boxes of all anchors, level by level, and their scores.
@@ -59,9 +61,7 @@ class DetectorNetwork(nn.Module):
         head = self.model.bbox_head
         logits, deltas = head(self.model.extract_feat(images))
         batch = images.shape[0]
-        sizes = [level.shape[-2:] for level in logits]
-        priors = head.prior_generator.grid_priors(sizes, dtype=deltas[0].dtype, device=deltas[0].device)
-        anchors = torch.cat(priors)  # A,4
+        anchors = self._anchors([level.shape[-2:] for level in logits], deltas[0])  # A,4
         # N,a*c,h,w -> N,h,w,a*c -> N,h*w*a,c
         flat = [x.permute(0, 2, 3, 1).reshape(batch, -1, head.cls_out_channels) for x in logits]
         classes = torch.cat(flat, 1)
@@ -71,6 +71,16 @@ class DetectorNetwork(nn.Module):
         repeated = anchors.expand(batch, -1, -1).reshape(-1, 4)
         boxes = head.bbox_coder.decode(repeated, delta.reshape(-1, 4)).reshape(batch, -1, 4)
         return boxes, scores, [x.shape[1] for x in flat]
+
+    def _anchors(self, sizes: list[torch.Size], like: Tensor) -> Tensor:
+        """Return the anchors of all levels, which images of one size share; a graph holds them as constants."""
+        generate = self.model.bbox_head.prior_generator.grid_priors
+        if is_compiling():  # exporting included
+            return torch.cat(generate(sizes, dtype=like.dtype, device=like.device))
+        key = (tuple(sizes), like.dtype, like.device)
+        if key not in self._known:
+            self._known = {key: torch.cat(generate(sizes, dtype=like.dtype, device=like.device))}
+        return self._known[key]
 
 
 class SegmenterNetwork(nn.Module):

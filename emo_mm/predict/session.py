@@ -78,9 +78,9 @@ class TorchSession:
     @torch.inference_mode()
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the outputs for pixels (N, H, W, 3)."""
-        # N,H,W,3 -> N,3,H,W
+        # N,H,W,3 -> N,3,H,W; channels stay last in memory, as the network likes them
         pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
-        images = ((pixels.float() - self._mean) / self._std).contiguous()
+        images = (pixels.float() - self._mean) / self._std
         outputs: tuple[Tensor, ...]
         if self.metadata.task == 'det':
             boxes, scores, counts = self._decode(images)

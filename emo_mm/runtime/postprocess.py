@@ -11,6 +11,7 @@ from emo_mm.runtime.metadata import NMS, Metadata
 from emo_mm.runtime.preprocess import Prepared
 from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
 
+_BLOCK = 128  # boxes that are compared with each other at once
 _STRIPE = 2**18  # pixels of a photograph whose classes are compared at once
 
 
@@ -89,37 +90,33 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, thresh
         limit: Boxes to return at most.
     """
     order = np.argsort(-scores, kind='stable')
-    boxes, count = boxes[order], len(order)
-    # by_class lists the boxes class by class, the best first; those that one may suppress follow it up to the end
-    by_class: np.ndarray = np.arange(count)
-    ends = np.full(count, count)
-    if labels is not None and count:
-        labels = labels[order]
-        # Each class on a place of its own, as in mmcv, for the same rounding.
-        boxes = boxes + (labels.astype(np.float32) * (boxes.max() + np.float32(1)))[:, None]
-        by_class = np.argsort(labels, kind='stable')
-        ends[:] = np.searchsorted(labels[by_class], labels, side='right')
-    places = np.empty(count, np.intp)
-    places[by_class] = np.arange(count)
-    left, top, right, bottom = np.ascontiguousarray(boxes.T)  # (N,) each
-    area = (right - left) * (bottom - top)
-    alive = np.ones(count, bool)
+    boxes = boxes[order]
+    if labels is not None and len(order):
+        # Each class on a place of its own, as in mmcv and with its rounding.
+        boxes = boxes + (labels[order].astype(np.float32) * (boxes.max() + np.float32(1)))[:, None]
     keep: list[int] = []
-    for index in range(count):
-        if not alive[index]:
-            continue
-        keep.append(index)
-        if len(keep) == limit:
-            break
-        rest = by_class[places[index] + 1 : ends[index]]
-        if not rest.size:
-            continue
-        width = np.minimum(right[index], right[rest]) - np.maximum(left[index], left[rest])
-        height = np.minimum(bottom[index], bottom[rest]) - np.maximum(top[index], top[rest])
-        overlap = width.clip(0) * height.clip(0)
-        with np.errstate(invalid='ignore'):  # boxes without area: 0 / 0 is not above
-            alive[rest[overlap / (area[index] + area[rest] - overlap) > np.float32(threshold)]] = False
+    # Blocks, because the limit is often reached long before the last box.
+    for start in range(0, len(order), _BLOCK):
+        block = boxes[start : start + _BLOCK]
+        alive = ~_overlaps(boxes[keep], block, threshold).any(0)
+        within = _overlaps(block, block, threshold)
+        for index in range(len(block)):
+            if alive[index]:
+                keep.append(start + index)
+                if len(keep) == limit:
+                    return order[keep]
+                alive &= ~within[index]  # earlier boxes are decided already
     return order[keep]
+
+
+def _overlaps(one: np.ndarray, other: np.ndarray, threshold: float) -> np.ndarray:
+    """Tell which boxes (K, 4) and (L, 4) overlap by more than a share of their union: (K, L)."""
+    low = np.maximum(one[:, None, :2], other[:, :2])  # K,L,2
+    sides = (np.minimum(one[:, None, 2:], other[:, 2:]) - low).clip(0)
+    common = sides[..., 0] * sides[..., 1]
+    areas = [(x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (one, other)]
+    with np.errstate(invalid='ignore'):  # boxes without area: 0 / 0 is not above
+        return common / (areas[0][:, None] + areas[1] - common) > np.float32(threshold)
 
 
 def _best(scores: np.ndarray, limit: int) -> np.ndarray | slice:
