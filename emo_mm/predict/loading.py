@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
     Raises:
         UserError: If something is missing, or does not fit.
     """
+    from mmengine.logging import print_log
+
     from emo_mm.weights import load_model, read_checkpoint
     from emo_mm.weights.checkpoint import content_sha256
 
@@ -69,6 +72,14 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
         name = re.sub(r'_\d{8}_\d{6}$', '', str(checkpoint.meta.get('experiment_name') or Path(model).stem))
     else:
         cfg, name = get_config(model), find_config(model).stem
+        others = differing_parts(cfg, checkpoint.meta)
+        if others:
+            print_log(
+                f'{checkpoint.path} was trained with another {", ".join(others)} than {name} has, and may answer '
+                f'wrongly with it; --model {weights} takes its own',
+                logger='current',
+                level=logging.WARNING,
+            )
     network = build_from_config(cfg)
     load_model(network, checkpoint)
     return LoadedModel(name, cfg, network, checkpoint.meta, content_sha256(checkpoint.state_dict))
@@ -103,6 +114,37 @@ def config_in(meta: dict[str, Any], source: str) -> Config:
         if kind is not None and not (isinstance(kind, str) and _TYPE.fullmatch(kind)):
             raise UserError(f'{source} carries a config that asks for {str(kind)[:80]!r}, which is refused; {advice}')
     return Config(found)
+
+
+def differing_parts(cfg: Config, meta: dict[str, Any]) -> list[str]:
+    """Return the parts of the network that a checkpoint's own config has otherwise, such as its anchors.
+
+    The weights may fit all the same. A checkpoint whose config cannot be read tells nothing.
+    """
+    try:
+        own = config_in(meta, 'checkpoint').model
+    except UserError:
+        return []
+    return [
+        key
+        for key in ('backbone', 'neck', 'bbox_head', 'decode_head', 'head')
+        if _plain(own, key) != _plain(cfg.model, key)
+    ]
+
+
+def _plain(model: Any, key: str) -> dict[str, Any]:
+    """Return the settings of a part that make a difference to predictions."""
+    training = (
+        'init_cfg',
+        'loss',
+        'loss_decode',
+        'loss_cls',
+        'loss_bbox',
+        'norm_eval',
+        'frozen_stages',
+        'drop_path_rate',
+    )
+    return {name: value for name, value in dict(model.get(key) or {}).items() if name not in training}
 
 
 def _value(node: ast.expr) -> Any:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from emo_mm.configs import build_from_config, build_model, get_config
 from emo_mm.errors import UserError
-from emo_mm.predict.loading import config_in, load_for_prediction
+from emo_mm.predict.loading import config_in, differing_parts, load_for_prediction
 from emo_mm.predict.session import torch_predictor
 
 pytestmark = pytest.mark.toolbox
@@ -112,6 +112,16 @@ def test_a_checkpoint_of_ours_needs_no_config(tmp_path):
 def test_a_detector_without_weights_is_refused():
     with pytest.raises(UserError, match='has no published weights'):
         load_for_prediction('ssdlite_emo_1m_coco')
+
+
+def test_a_checkpoint_of_other_anchors_is_noticed():
+    cfg = get_config('ssdlite_emo_1m_demo')
+    meta = {'cfg': cfg.pretty_text}
+    cfg.model.backbone.init_cfg = None  # of no consequence here
+    assert differing_parts(cfg, meta) == []
+    cfg.model.bbox_head.anchor_generator.min_sizes = [1, 2, 3, 4, 5, 6]
+    assert differing_parts(cfg, meta) == ['bbox_head']
+    assert differing_parts(cfg, {}) == []
 
 
 PLAIN = "default_scope = 'mmdet'\ntest_dataloader = dict(a=[1, (2, -3.5)])\nmodel = dict(type='SSD', b={'c': None})\n"
