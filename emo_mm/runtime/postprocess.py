@@ -98,7 +98,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, thresh
     # Blocks, because the limit is often reached long before the last box.
     for start in range(0, len(order), _BLOCK):
         block = boxes[start : start + _BLOCK]
-        alive: np.ndarray = ~_overlaps(boxes[keep], block, threshold).any(0)
+        alive = np.logical_not(_overlaps(boxes[keep], block, threshold).any(axis=0))
         within = _overlaps(block, block, threshold)
         for index in range(len(block)):
             if alive[index]:
