@@ -12,4 +12,4 @@ model = dict(
     decode_head=dict(num_classes=5, dilations=(1, 2, 4, 6)),
     auxiliary_head=dict(num_classes=5),
 )
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=80))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=100))

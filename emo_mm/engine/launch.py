@@ -33,7 +33,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     cfg, lines = load_run_config(options, training=True)
     lines += apply_train_options(cfg, options)
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='emo_mm.ProgressHook')]
-    runner = _build_runner(cfg, lines)
+    runner = build_runner(cfg, lines)
     _drop_single_last_image(runner)
     start = time.monotonic()
     runner.train()
@@ -50,6 +50,7 @@ def evaluate(
     out: str | None = None,
     show_dir: str | None = None,
     format_only: bool = False,
+    reduced_decoding: bool = False,
 ) -> dict[str, float]:
     """Evaluate a checkpoint or a deployed file on the test set of a config.
 
@@ -61,6 +62,7 @@ def evaluate(
         show_dir: Folder for pictures of the predictions; none if None.
         format_only: Whether to write the files that a test server takes, to ``submission`` in the work directory,
             instead of computing metrics: no truth is needed then.
+        reduced_decoding: Whether to decode JPEG files far larger than needed at a fraction of their size.
 
     Returns:
         The metrics; none where only files were written.
@@ -68,10 +70,17 @@ def evaluate(
     Raises:
         UserError: If the config, an option, the checkpoint or the data has a fault.
     """
+    from emo_mm.data.fast_loading import use_reduced_decoding
     from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
 
+    if reduced_decoding and options.cache is not None:
+        raise UserError('--reduced-decoding and --cache exclude each other: an image is decoded whole to be kept')
+    if reduced_decoding and is_deployed(checkpoint):
+        raise UserError(f'--reduced-decoding: {checkpoint} reads the images itself, and whole')
     cfg, lines = load_run_config(options, training=False)
+    if reduced_decoding:
+        lines += use_reduced_decoding(cfg)
     if show_dir is not None:
         _draw_predictions(cfg, str(Path(show_dir).resolve()))
     if format_only:
@@ -87,7 +96,7 @@ def evaluate(
     else:
         weights = read_checkpoint(checkpoint)  # before anything slow
         meta = weights.meta
-    runner = _build_runner(cfg, lines)
+    runner = build_runner(cfg, lines)
     _check_classes(runner, meta, checkpoint)
     if weights is not None:
         load_model(_unwrapped(runner.model), weights)
@@ -195,7 +204,7 @@ def _write_submission(cfg: Config, folder: Path) -> None:
         evaluator.update(format_only=True, output_dir=str(folder))
 
 
-def _build_runner(cfg: Config, lines: list[str]) -> Runner:
+def build_runner(cfg: Config, lines: list[str]) -> Runner:
     """Build the runner of a config, on GPUs or CPUs, in one process or many; print ``lines`` once."""
     import torch
     from mmengine.runner import Runner

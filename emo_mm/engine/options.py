@@ -37,6 +37,8 @@ class RunOptions:
         data: The user's own data set, or another place of the config's; empty for the config's data as they are.
         batch_size: Training images per process.
         workers: Loader processes per process.
+        cache: Where to keep decoded images, ``ram`` or ``disk``; None decodes them each time.
+        cache_gb: What those may take, in 10^9 bytes; half of what is free if None.
     """
 
     config: str
@@ -46,6 +48,8 @@ class RunOptions:
     data: DataRequest = field(default_factory=DataRequest)
     batch_size: int | None = None
     workers: int | None = None
+    cache: str | None = None
+    cache_gb: float | None = None
 
 
 @dataclass
@@ -85,6 +89,7 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
         UserError: If an option, the config or the data has a fault.
     """
     from emo_mm.data.apply import apply_data
+    from emo_mm.data.fast_loading import cache_images
     from emo_mm.data.preflight import check_data
 
     cfg = get_config(options.config)
@@ -103,6 +108,10 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
             loader.num_workers = options.workers
             loader.persistent_workers = options.workers > 0
+    if options.cache is not None:
+        lines += cache_images(cfg, options.cache, options.cache_gb)
+    elif options.cache_gb is not None:
+        raise UserError('--cache-gb is the size of a cache; say --cache ram or --cache disk too')
     use_faster_coco_metric(cfg)
     return cfg, lines
 

@@ -110,8 +110,8 @@ def _step(transform: dict[str, Any], where: str) -> dict[str, Any]:
     options = {key: value for key, value in transform.items() if key != 'type'}
     if name in _NEUTRAL:
         return {}
-    if name == 'LoadImageFromFile':
-        _only(options, {'backend_args', 'file_client_args', 'ignore_empty'}, name, where)
+    if name in ('LoadImageFromFile', 'LoadCachedImage'):
+        _only(options, {'backend_args', 'file_client_args', 'ignore_empty', 'cache_dir', 'cache_limit'}, name, where)
         return {}
     if name == 'Resize':
         _only(options, {'scale', 'keep_ratio', 'backend', 'interpolation', 'clip_object_border'}, name, where)

@@ -30,9 +30,12 @@ class DetectorNetwork(nn.Module):
         super().__init__()
         from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
+        from emo_mm.models.heads.ssdlite_head import SSDLiteHead
+
         head = getattr(model, 'bbox_head', None)
         own_way = not isinstance(head, BaseDenseHead) or any(
-            getattr(type(head), name) is not getattr(BaseDenseHead, name)
+            # SSDLiteHead selects the boxes of a batch at once, the same ones
+            getattr(type(head), name) not in (getattr(BaseDenseHead, name), getattr(SSDLiteHead, name))
             for name in ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
         )
         if own_way or not hasattr(head, 'bbox_coder'):

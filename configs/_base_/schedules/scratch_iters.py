@@ -1,6 +1,6 @@
 # A short training from random weights on a few hundred images, counted in iterations: AdamW, cosine.
-max_iters = 240
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=80)
+max_iters = 500
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
