@@ -71,9 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('--seed', type=int, metavar='N')
     command.set_defaults(run=_train)
 
-    command = commands.add_parser('test', help='evaluate a checkpoint')
+    command = commands.add_parser('test', help='evaluate a checkpoint or an exported file')
     _add_run_arguments(command)
-    command.add_argument('checkpoint', help='a checkpoint of the whole model')
+    command.add_argument('checkpoint', help='a checkpoint of the whole model, or an exported file (.onnx, .xml)')
     command.add_argument('--out', metavar='FILE', help='JSON file for the metrics')
     command.add_argument('--show-dir', metavar='DIR', help='folder for pictures of the predictions')
     command.add_argument(
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_test)
 
+    _add_predict_command(commands)
     _add_data_command(commands)
     _add_weights_command(commands)
     _add_benchmark_commands(commands)
@@ -113,6 +114,30 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         data.add_argument(f'--{split}-ann', metavar='PATH', help=f'{split}: COCO annotation file, or folder of masks')
         data.add_argument(f'--{split}-images', metavar='DIR', help=f'{split}: folder of images, or class-folder tree')
     data.add_argument('--classes', metavar='FILE', help='text file of class names (masks)')
+
+
+def _add_predict_command(commands: Any) -> None:
+    command = commands.add_parser('predict', help='boxes, masks or classes of images')
+    command.add_argument(
+        'sources', nargs='+', metavar='SOURCE', help='image, folder, glob, http address, video or number of a camera'
+    )
+    command.add_argument(
+        '--model', required=True, metavar='M', help='exported file (.onnx, .xml), name or path of a config, checkpoint'
+    )
+    command.add_argument('--weights', metavar='W', help='checkpoint of the whole model, for a config')
+    command.add_argument('--out', default='predictions', metavar='DIR', help='for what is saved (predictions)')
+    command.add_argument('--save-json', action='store_true', help="results.json; for boxes in COCO's format of results")
+    command.add_argument('--save-images', action='store_true', help='pictures with the results drawn in')
+    command.add_argument('--save-masks', action='store_true', help='label maps as PNG')
+    command.add_argument(
+        '--coco-ids', metavar='FILE', help='COCO annotations, for the numbers of images and classes in results.json'
+    )
+    command.add_argument('--batch', type=int, default=1, metavar='N', help='images that the network gets at once')
+    command.add_argument('--score-threshold', type=float, metavar='S', help='boxes must score higher')
+    command.add_argument(
+        '--compile', action='store_true', dest='compiled', help='compile a PyTorch model: a minute, then faster'
+    )
+    command.set_defaults(run=_predict)
 
 
 def _add_data_command(commands: Any) -> None:
@@ -204,6 +229,14 @@ def _test(args: argparse.Namespace) -> None:
         args.format_only,
         args.reduced_decoding,
     )
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from dataclasses import fields
+
+    from emo_mm.runtime.command import PredictOptions, predict
+
+    return predict(PredictOptions(**{field.name: getattr(args, field.name) for field in fields(PredictOptions)}))
 
 
 def _data_shapes(args: argparse.Namespace) -> None:

@@ -52,11 +52,12 @@ def evaluate(
     format_only: bool = False,
     reduced_decoding: bool = False,
 ) -> dict[str, float]:
-    """Evaluate a checkpoint on the test set of a config.
+    """Evaluate a checkpoint or a deployed file on the test set of a config.
 
     Args:
         options: The run.
-        checkpoint: The checkpoint; every tensor of the model must be in it.
+        checkpoint: The checkpoint, with every tensor of the model; or an exported file (``.onnx``, ``.xml``), which
+            then runs in its own runtime.
         out: JSON file to write the metrics to; ``test_metrics.json`` of the work directory if None.
         show_dir: Folder for pictures of the predictions; none if None.
         format_only: Whether to write the files that a test server takes, to ``submission`` in the work directory,
@@ -70,10 +71,13 @@ def evaluate(
         UserError: If the config, an option, the checkpoint or the data has a fault.
     """
     from emo_mm.data.fast_loading import use_reduced_decoding
+    from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
 
     if reduced_decoding and options.cache is not None:
         raise UserError('--reduced-decoding and --cache exclude each other: an image is decoded whole to be kept')
+    if reduced_decoding and is_deployed(checkpoint):
+        raise UserError(f'--reduced-decoding: {checkpoint} reads the images itself, and whole')
     cfg, lines = load_run_config(options, training=False)
     if reduced_decoding:
         lines += use_reduced_decoding(cfg)
@@ -84,10 +88,18 @@ def evaluate(
     # A test needs none of the parts of a training, whose data may not be here; some hooks would have them built.
     for key in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
         cfg[key] = None
-    weights = read_checkpoint(checkpoint)  # before anything slow
+    weights = None
+    if is_deployed(checkpoint):
+        from emo_mm.predict.evaluation import use_deployed
+
+        meta = {'dataset_meta': {'classes': use_deployed(cfg, checkpoint).classes}}
+    else:
+        weights = read_checkpoint(checkpoint)  # before anything slow
+        meta = weights.meta
     runner = build_runner(cfg, lines)
-    _check_classes(runner, weights.meta, checkpoint)
-    load_model(_unwrapped(runner.model), weights)
+    _check_classes(runner, meta, checkpoint)
+    if weights is not None:
+        load_model(_unwrapped(runner.model), weights)
     metrics = {key: float(value) for key, value in runner.test().items()}
     if runner.rank == 0 and not format_only:
         path = Path(out) if out else Path(cfg.work_dir) / 'test_metrics.json'
