@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parent
 CARRIED = ('configs', 'tools', 'requirements', 'model-index.yml')
 NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', 'make_env.sh')
 
+# What training needs whatever the stack.
+TRAINING = ('torch>=2.1', 'torchvision>=0.16', 'matplotlib>=3.6')
+
 # The distributions that make up a stack, at the versions pinned in requirements/ and later patch releases of them.
 STACKS = {
     'onedl': ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmpretrain'),
@@ -80,11 +83,15 @@ setup(
     package_data={'emo_mm': ['py.typed', '**/*.json', '**/*.csv', '**/*.yml', '**/*.txt']},
     cmdclass={'build_py': BuildWithConfigs},
     entry_points={'console_scripts': ['emo-mm = emo_mm.cli:main']},
-    # Nothing of either OpenMMLab stack: a user who has one keeps it, and chooses with an extra otherwise.
-    install_requires=['torch>=2.1', 'torchvision>=0.16', 'numpy>=1.23', 'pillow>=9.4', 'matplotlib>=3.6', 'tqdm>=4.60'],
+    # What prediction with exported files needs, beside their runtime. Nothing of either OpenMMLab stack, nor torch: a
+    # user who has them keeps them, and gets them by an extra otherwise.
+    install_requires=['numpy>=1.23', 'pillow>=10.1', 'tqdm>=4.60'],
     extras_require={
         # mmseg imports ftfy and regex; its classic release does not say so.
-        **{s: [*compatible(names, pins(s, f'mmcv-{s}')), 'ftfy', 'regex'] for s, names in STACKS.items()},
+        **{s: [*TRAINING, *compatible(names, pins(s, f'mmcv-{s}')), 'ftfy', 'regex'] for s, names in STACKS.items()},
+        'runtime': compatible(('onnxruntime',), pins('deploy')),
+        'openvino': compatible(('openvino',), pins('deploy')),
+        'export': compatible(('onnx', 'onnxscript', 'onnxruntime'), pins('deploy')),
         'dev': compatible(('pytest', 'hypothesis', 'ruff', 'mypy'), pins('dev')),
     },
 )

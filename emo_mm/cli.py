@@ -12,6 +12,7 @@ from emo_mm.errors import UserError
 from emo_mm.version import __version__
 
 if TYPE_CHECKING:
+    from emo_mm.benchmark.plan import BenchmarkOptions
     from emo_mm.data.splits import DataRequest
 
 
@@ -70,9 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('--seed', type=int, metavar='N')
     command.set_defaults(run=_train)
 
-    command = commands.add_parser('test', help='evaluate a checkpoint')
+    command = commands.add_parser('test', help='evaluate a checkpoint or an exported file')
     _add_run_arguments(command)
-    command.add_argument('checkpoint', help='a checkpoint of the whole model')
+    command.add_argument('checkpoint', help='a checkpoint of the whole model, or an exported file (.onnx, .xml)')
     command.add_argument('--out', metavar='FILE', help='JSON file for the metrics')
     command.add_argument('--show-dir', metavar='DIR', help='folder for pictures of the predictions')
     command.add_argument(
@@ -80,10 +81,17 @@ def _parser() -> argparse.ArgumentParser:
         action='store_true',
         help='write the files that the test servers of COCO and ADE20K take, to WORK_DIR/submission',
     )
+    command.add_argument(
+        '--reduced-decoding',
+        action='store_true',
+        help='decode JPEG files far larger than needed at a fraction of their size (figures may change slightly)',
+    )
     command.set_defaults(run=_test)
 
+    _add_predict_command(commands)
     _add_data_command(commands)
     _add_weights_command(commands)
+    _add_benchmark_commands(commands)
     return parser
 
 
@@ -98,12 +106,38 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     command.add_argument('--batch-size', type=int, metavar='N', help='training images per process')
     command.add_argument('--workers', type=int, metavar='N', help='loader processes per process')
+    command.add_argument('--cache', choices=('ram', 'disk'), help='keep decoded images for this run, or on disk')
+    command.add_argument('--cache-gb', type=float, metavar='GB', help='what they may take; half of what is free')
     data = command.add_argument_group('own data', 'another place of the data set, or a data set of your own')
     data.add_argument('--data-root', metavar='DIR')
     for split in ('train', 'val', 'test'):
         data.add_argument(f'--{split}-ann', metavar='PATH', help=f'{split}: COCO annotation file, or folder of masks')
         data.add_argument(f'--{split}-images', metavar='DIR', help=f'{split}: folder of images, or class-folder tree')
     data.add_argument('--classes', metavar='FILE', help='text file of class names (masks)')
+
+
+def _add_predict_command(commands: Any) -> None:
+    command = commands.add_parser('predict', help='boxes, masks or classes of images')
+    command.add_argument(
+        'sources', nargs='+', metavar='SOURCE', help='image, folder, glob, http address, video or number of a camera'
+    )
+    command.add_argument(
+        '--model', required=True, metavar='M', help='exported file (.onnx, .xml), name or path of a config, checkpoint'
+    )
+    command.add_argument('--weights', metavar='W', help='checkpoint of the whole model, for a config')
+    command.add_argument('--out', default='predictions', metavar='DIR', help='for what is saved (predictions)')
+    command.add_argument('--save-json', action='store_true', help="results.json; for boxes in COCO's format of results")
+    command.add_argument('--save-images', action='store_true', help='pictures with the results drawn in')
+    command.add_argument('--save-masks', action='store_true', help='label maps as PNG')
+    command.add_argument(
+        '--coco-ids', metavar='FILE', help='COCO annotations, for the numbers of images and classes in results.json'
+    )
+    command.add_argument('--batch', type=int, default=1, metavar='N', help='images that the network gets at once')
+    command.add_argument('--score-threshold', type=float, metavar='S', help='boxes must score higher')
+    command.add_argument(
+        '--compile', action='store_true', dest='compiled', help='compile a PyTorch model: a minute, then faster'
+    )
+    command.set_defaults(run=_predict)
 
 
 def _add_data_command(commands: Any) -> None:
@@ -127,6 +161,40 @@ def _add_weights_command(commands: Any) -> None:
     convert.add_argument('--to', choices=('native', 'official'), default='native', help='names of the tensors')
     convert.add_argument('--format', choices=('safetensors', 'pth'), default='safetensors')
     convert.set_defaults(run=_weights_convert)
+
+
+def _add_benchmark_commands(commands: Any) -> None:
+    command = commands.add_parser('benchmark', help='measure time and memory of models, side by side')
+    command.add_argument('models', nargs='*', metavar='NAME', help='backbones, configs, peers or paths of configs')
+    command.add_argument('--suite', default='', metavar='S', help='backbones, detectors, segmenters or peers')
+    command.add_argument(
+        '--size', nargs='+', default=[], metavar='HxW', help='input sizes, 224 or 800x1344; as published if left out'
+    )
+    command.add_argument('--batch', nargs='+', type=int, default=[1], metavar='N', help='batch sizes')
+    command.add_argument(
+        '--runtime', nargs='+', default=[], metavar='R', help='reference, eager, fused, compiled, cudagraphs'
+    )
+    command.add_argument('--mode', nargs='+', default=[], metavar='M', help='forward, e2e, train, train-cp')
+    command.add_argument('--dtype', nargs='+', default=['fp32'], metavar='T', help='fp32, bf16; on a GPU tf32, fp16')
+    command.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N')
+    command.add_argument('--threads', type=int, metavar='N', help='threads of the CPU; all cores if left out')
+    command.add_argument(
+        '--baseline', default='', metavar='B', help='runtime or model that the others are compared with'
+    )
+    command.add_argument('--rounds', type=int, metavar='N', help='rounds of one turn each; 15')
+    command.add_argument('--seconds', type=float, metavar='S', help='least length of a turn; 0.5')
+    command.add_argument('--quick', action='store_true', help='3 rounds of the shortest turns: to try, not to publish')
+    command.add_argument('--images', metavar='DIR', help='JPEG files for e2e; generated ones if left out')
+    command.add_argument('--stages', action='store_true', help='measure the stages of EMO beside a roofline estimate')
+    command.add_argument('--out', default='benchmarks', metavar='DIR', help='folder for CSV, JSON, tables and pictures')
+    command.add_argument('--show', metavar='FILE', help='tables and pictures of a JSON file; measures nothing')
+    command.set_defaults(run=_benchmark)
+
+    command = commands.add_parser('flops', help='parameters and multiply-adds of each module of a model')
+    command.add_argument('model', help='name or path of a config, a backbone or a peer')
+    command.add_argument('--shape', nargs='+', type=int, metavar='N', help='height and width; as published if left out')
+    command.add_argument('--depth', type=int, default=3, metavar='N', help='levels of modules to show')
+    command.set_defaults(run=_flops)
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -153,7 +221,22 @@ def _test(args: argparse.Namespace) -> None:
     from emo_mm.engine.launch import evaluate
     from emo_mm.engine.options import RunOptions
 
-    evaluate(RunOptions(**_run_options(args)), args.checkpoint, args.out, args.show_dir, args.format_only)
+    evaluate(
+        RunOptions(**_run_options(args)),
+        args.checkpoint,
+        args.out,
+        args.show_dir,
+        args.format_only,
+        args.reduced_decoding,
+    )
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from dataclasses import fields
+
+    from emo_mm.runtime.command import PredictOptions, predict
+
+    return predict(PredictOptions(**{field.name: getattr(args, field.name) for field in fields(PredictOptions)}))
 
 
 def _data_shapes(args: argparse.Namespace) -> None:
@@ -174,6 +257,50 @@ def _weights_convert(args: argparse.Namespace) -> None:
     print(convert(args.source, args.out, args.to, args.format))
 
 
+def _benchmark(args: argparse.Namespace) -> None:
+    from emo_mm.benchmark.run import run_benchmark, show_results
+    from emo_mm.benchmark.stages import run_stages
+
+    if args.show:
+        show_results(args.show, args.out)
+        return
+    options = _benchmark_options(args)
+    if args.stages:
+        run_stages(options)
+    else:
+        run_benchmark(options)
+
+
+def _benchmark_options(args: argparse.Namespace) -> BenchmarkOptions:
+    from emo_mm.benchmark.plan import QUICK, BenchmarkOptions, parse_size
+
+    settings = {'rounds': args.rounds, 'turn_seconds': args.seconds, 'threads': args.threads}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return BenchmarkOptions(
+        models=tuple(args.models),
+        suite=args.suite,
+        sizes=tuple(parse_size(text) for text in args.size),
+        batches=tuple(args.batch),
+        runtimes=tuple(args.runtime),
+        modes=tuple(args.mode),
+        dtypes=tuple(args.dtype),
+        device=args.device,
+        baseline=args.baseline,
+        images=args.images,
+        out=args.out,
+        **(QUICK if args.quick else {}) | given,
+    )
+
+
+def _flops(args: argparse.Namespace) -> None:
+    from emo_mm.benchmark.flops import print_flops
+
+    shape = args.shape
+    if shape is not None and (len(shape) > 2 or min(shape) < 1):
+        raise UserError(f'--shape {" ".join(map(str, shape))}: it must be one side, or height and width')
+    print_flops(args.model, (shape[0], shape[-1]) if shape else None, args.depth)
+
+
 def _run_options(args: argparse.Namespace) -> dict[str, Any]:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))  # as torch.distributed.launch gives it
     return {
@@ -184,6 +311,8 @@ def _run_options(args: argparse.Namespace) -> dict[str, Any]:
         'data': _data_request(args),
         'batch_size': args.batch_size,
         'workers': args.workers,
+        'cache': args.cache,
+        'cache_gb': args.cache_gb,
     }
 
 

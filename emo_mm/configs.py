@@ -89,17 +89,25 @@ def build_model(name: str | Path, weights: str | Path | None = None) -> nn.Modul
     Raises:
         UserError: If the config or the weights cannot be had, or do not fit each other.
     """
-    from mmengine.registry import MODELS, DefaultScope
-
-    from emo_mm.compat import register_toolbox
-
-    cfg = get_config(name)
-    register_toolbox(cfg.default_scope)
-    cfg.model.backbone.pop('init_cfg', None)  # the weights to start a training from
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(cfg.model)
+    model = build_from_config(get_config(name))
     if weights is not None:
         from emo_mm.weights import load_weights
 
         load_weights(model, weights)
-    return model.eval()
+    return model
+
+
+def build_from_config(cfg: Config) -> nn.Module:
+    """Build the model of a config that was read, with random weights, in eval mode.
+
+    Raises:
+        UserError: If the toolbox of the config cannot be had.
+    """
+    from mmengine.registry import MODELS, DefaultScope
+
+    from emo_mm.compat import register_toolbox
+
+    register_toolbox(cfg.default_scope)
+    cfg.model.backbone.pop('init_cfg', None)  # the weights to start a training from
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return MODELS.build(cfg.model).eval()

@@ -58,5 +58,14 @@ HOOKS = LazyRegistry(
     },
 )
 DATASETS = LazyRegistry('dataset', MMENGINE_DATASETS, {})
-TRANSFORMS = LazyRegistry('transform', MMENGINE_TRANSFORMS, {})
+TRANSFORMS = LazyRegistry(
+    'transform',
+    MMENGINE_TRANSFORMS,
+    {
+        'Expand': 'emo_mm.data.box_transforms',
+        'MinIoURandomCrop': 'emo_mm.data.box_transforms',
+        'LoadCachedImage': 'emo_mm.data.loading',
+        'LoadResizedImage': 'emo_mm.data.loading',
+    },
+)
 METRICS = LazyRegistry('metric', MMENGINE_METRICS, {})

@@ -186,7 +186,7 @@ def test_only_the_extras_ask_for_a_stack(wheel: Path) -> None:
 def test_every_pin_stands_in_one_file(repo_root: Path) -> None:
     from emo_mm.doctor import read_pins
 
-    shared = [set(read_pins(name)) for name in ('build', 'common', 'dev')]
+    shared = [set(read_pins(name)) for name in ('build', 'common', 'dev', 'deploy')]
     for stack in ('onedl', 'classic'):
         groups = [*shared, set(read_pins(stack)), set(read_pins(f'mmcv-{stack}'))]
         assert sum(map(len, groups)) == len(set().union(*groups))

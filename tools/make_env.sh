@@ -42,7 +42,7 @@ fingerprint() {
     {
         (cd "$venv" && printf '%s\n' lib/python*/site-packages/*.dist-info)
         echo "$root"
-        cat "requirements/$stack.txt" "requirements/mmcv-$stack.txt" requirements/{build,common,dev}.txt \
+        cat "requirements/$stack.txt" "requirements/mmcv-$stack.txt" requirements/{build,common,dev,deploy}.txt \
             setup.py emo_mm/version.py tools/make_env.sh
     } | sha256sum | cut -d' ' -f1
 }
@@ -188,7 +188,9 @@ echo "=== make $target, $(date)" >>"$log"
 step "$venv/bin/python" -m pip install -r "$pins/build.txt"
 
 say 2 "installing torch, the toolboxes and the development tools at the versions in requirements/ (about 7 GB)"
-step "$venv/bin/pip" install --no-build-isolation -r "$pins/$stack.txt" -r "$pins/dev.txt"
+deploy=()
+[ "$stack" = classic ] || deploy=(-r "$pins/deploy.txt") # tested with the default stack only
+step "$venv/bin/pip" install --no-build-isolation -r "$pins/$stack.txt" -r "$pins/dev.txt" "${deploy[@]}"
 
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
 device=$(device_of_build)

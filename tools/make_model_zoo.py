@@ -68,7 +68,7 @@ def recount(entry: ModelEntry) -> Recount:
     from emo_mm.configs import build_model, get_config
 
     model = build_model(entry.name)
-    if not entry.family.with_auxiliary:
+    if not entry.family.with_auxiliary and model.with_auxiliary_head:
         del model.auxiliary_head
     if entry.family.head == 'MaskRCNN':
         model = _mask_rcnn_network(model)

@@ -23,3 +23,12 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP) and mallopt(_M_TRIM_THRESHOLD, _KEEP))
+
+
+def give_back_freed_memory() -> bool:
+    """Let glibc return to the system what it keeps of freed memory.
+
+    Returns:
+        Whether anything was returned; never elsewhere than on Linux with glibc.
+    """
+    return platform.libc_ver()[0] == 'glibc' and bool(ctypes.CDLL(None).malloc_trim(0))

@@ -33,7 +33,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     cfg, lines = load_run_config(options, training=True)
     lines += apply_train_options(cfg, options)
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='emo_mm.ProgressHook')]
-    runner = _build_runner(cfg, lines)
+    runner = build_runner(cfg, lines)
     _drop_single_last_image(runner)
     start = time.monotonic()
     runner.train()
@@ -50,16 +50,19 @@ def evaluate(
     out: str | None = None,
     show_dir: str | None = None,
     format_only: bool = False,
+    reduced_decoding: bool = False,
 ) -> dict[str, float]:
-    """Evaluate a checkpoint on the test set of a config.
+    """Evaluate a checkpoint or a deployed file on the test set of a config.
 
     Args:
         options: The run.
-        checkpoint: The checkpoint; every tensor of the model must be in it.
+        checkpoint: The checkpoint, with every tensor of the model; or an exported file (``.onnx``, ``.xml``), which
+            then runs in its own runtime.
         out: JSON file to write the metrics to; ``test_metrics.json`` of the work directory if None.
         show_dir: Folder for pictures of the predictions; none if None.
         format_only: Whether to write the files that a test server takes, to ``submission`` in the work directory,
             instead of computing metrics: no truth is needed then.
+        reduced_decoding: Whether to decode JPEG files far larger than needed at a fraction of their size.
 
     Returns:
         The metrics; none where only files were written.
@@ -67,9 +70,18 @@ def evaluate(
     Raises:
         UserError: If the config, an option, the checkpoint or the data has a fault.
     """
+    from emo_mm.data.fast_loading import use_reduced_decoding
+    from emo_mm.predict.loading import differing_parts
+    from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
 
+    if reduced_decoding and options.cache is not None:
+        raise UserError('--reduced-decoding and --cache exclude each other: an image is decoded whole to be kept')
+    if reduced_decoding and is_deployed(checkpoint):
+        raise UserError(f'--reduced-decoding: {checkpoint} reads the images itself, and whole')
     cfg, lines = load_run_config(options, training=False)
+    if reduced_decoding:
+        lines += use_reduced_decoding(cfg)
     if show_dir is not None:
         _draw_predictions(cfg, str(Path(show_dir).resolve()))
     if format_only:
@@ -77,10 +89,24 @@ def evaluate(
     # A test needs none of the parts of a training, whose data may not be here; some hooks would have them built.
     for key in ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler'):
         cfg[key] = None
-    weights = read_checkpoint(checkpoint)  # before anything slow
-    runner = _build_runner(cfg, lines)
-    _check_classes(runner, weights.meta, checkpoint)
-    load_model(_unwrapped(runner.model), weights)
+    weights = None
+    if is_deployed(checkpoint):
+        from emo_mm.predict.evaluation import use_deployed
+
+        meta = {'dataset_meta': {'classes': use_deployed(cfg, checkpoint).classes}}
+    else:
+        weights = read_checkpoint(checkpoint)  # before anything slow
+        meta = weights.meta
+        others = differing_parts(cfg, meta)
+        if others:
+            lines.append(
+                f'WARNING: {checkpoint} was trained with another {", ".join(others)} than the config has: its weights '
+                f'may fit and answer wrongly; give the config, or the options, that it was trained with'
+            )
+    runner = build_runner(cfg, lines)
+    _check_classes(runner, meta, checkpoint)
+    if weights is not None:
+        load_model(_unwrapped(runner.model), weights)
     metrics = {key: float(value) for key, value in runner.test().items()}
     if runner.rank == 0 and not format_only:
         path = Path(out) if out else Path(cfg.work_dir) / 'test_metrics.json'
@@ -185,7 +211,7 @@ def _write_submission(cfg: Config, folder: Path) -> None:
         evaluator.update(format_only=True, output_dir=str(folder))
 
 
-def _build_runner(cfg: Config, lines: list[str]) -> Runner:
+def build_runner(cfg: Config, lines: list[str]) -> Runner:
     """Build the runner of a config, on GPUs or CPUs, in one process or many; print ``lines`` once."""
     import torch
     from mmengine.runner import Runner

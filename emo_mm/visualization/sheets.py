@@ -6,7 +6,6 @@ Everything here takes plain arrays, so that any toolbox, or none, can feed it. P
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
+from emo_mm.visualization.drawing import Colour, class_colours, readable_on
 
 #: Mask value of pixels that count for nothing.
 IGNORED = 255
@@ -31,18 +30,6 @@ _WRONG: Colour = (214, 40, 40)
 _GAP = 8
 _LINE = 20  # height of a line of text in pixels
 _CROWDED = 12  # with more boxes than this, frames and names are drawn finer
-_CLASS_COLOURS: tuple[Colour, ...] = (
-    (230, 75, 60),
-    (60, 130, 230),
-    (70, 175, 90),
-    (245, 190, 50),
-    (160, 90, 200),
-    (40, 190, 200),
-    (240, 130, 40),
-    (235, 110, 170),
-    (150, 190, 40),
-    (150, 100, 60),
-)
 
 
 @dataclass(frozen=True)
@@ -137,7 +124,7 @@ def _draw_boxes(
         x = min(max(left, 0), max(picture.width - width, 0))
         y = top - height if top >= height else min(max(top, 0), picture.height - height)
         draw.rectangle((x, y, x + width, y + height), fill=colour)
-        draw.text((x + 2, y + height / 2), text, fill=_readable_on(colour), font=font, anchor='lm')
+        draw.text((x + 2, y + height / 2), text, fill=readable_on(colour), font=font, anchor='lm')
     return picture
 
 
@@ -328,23 +315,6 @@ def confusion_matrix_figure(
 # --- common parts -----------------------------------------------------------------------------------------------------
 
 
-def class_colours(count: int) -> list[Colour]:
-    """Colours that tell classes apart: a chosen few first, then hues turned by the golden angle.
-
-    Args:
-        count: Number of classes.
-
-    Returns:
-        RGB colours, 0 to 255.
-    """
-    colours = list(_CLASS_COLOURS[:count])
-    for index in range(len(colours), count):
-        saturation, value = 0.55 + 0.15 * (index % 4), 0.95 - 0.12 * (index % 3)
-        red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, saturation, value)
-        colours.append((round(red * 255), round(green * 255), round(blue * 255)))
-    return colours
-
-
 def _check_pictures(images: Sequence[np.ndarray], **others: Sequence) -> None:
     if not images:
         raise ValueError('a sheet needs at least one image')
@@ -418,12 +388,6 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font that matplotlib carries, so that a machine without fonts draws the same sheet."""
     name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / name), size)
-
-
-def _readable_on(colour: Colour) -> Colour:
-    """Black or white, whichever reads better on a colour."""
-    red, green, blue = colour
-    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
 def _save(sheet: Image.Image, out_png: str | Path) -> None:

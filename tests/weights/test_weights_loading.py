@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
+import golden
 import pytest
 import torch
 from mmengine.model import BaseModule
@@ -45,7 +46,7 @@ class Detector(BaseModule):
         self.bbox_head = nn.Conv2d(168, 4, 1)
 
 
-def native(official, prefix=''):
+def native(official, prefix='', native_key=native_key):
     names = {key: native_key(key) for key in official}
     return {prefix + name: official[key] for key, name in names.items() if name is not None}
 
@@ -75,7 +76,7 @@ def test_every_official_tensor_is_loaded_or_accounted_for(official, tmp_path, na
     report = load_backbone(backbone, tmp_path / 'net.pth')
     total = len(state_dict) - 4
     assert str(report) == f'{total}/{total} backbone tensors loaded, 4 classifier tensors not used'
-    assert_equal(backbone.state_dict(), native(state_dict))
+    assert_equal(backbone.state_dict(), native(state_dict, native_key=backbone.names.native_key))
 
 
 @pytest.mark.parametrize('prefix', ['', 'backbone.', 'module.backbone.'])

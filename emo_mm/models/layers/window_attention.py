@@ -172,7 +172,9 @@ def hybrid_window_attention(
     def attention(strided: bool) -> Tensor:
         q, k = window_partition(qk, grid, strided).chunk(2, dim=-1)  # N,H',W',2C -> B,T,2C -> twice B,T,C
         tokens = multi_head_attention(q, k, window_partition(v, grid, strided), num_heads)  # B,T,M
-        return window_reverse(tokens, grid, shape, strided)  # -> N,H,W,M
+        x = window_reverse(tokens, grid, shape, strided)  # -> N,H,W,M
+        # What is cut out of a padded map is not dense, and sums of such maps make a graph depend on the padding.
+        return _contiguous(x) if is_compiling() else x
 
     close = attention(strided=False)
     if not is_compiling() and grid.rows == grid.cols == 1:  # a compiled graph should serve every size

@@ -1,0 +1,292 @@
+"""A roofline estimate of each stage of EMO beside its measured time."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from emo_mm.benchmark.ceilings import Ceilings, measure_ceilings
+from emo_mm.benchmark.contest import interleave
+from emo_mm.benchmark.contestant import Contestant
+from emo_mm.benchmark.machine import Machine, describe_machine
+from emo_mm.benchmark.plan import BenchmarkOptions, make_plan, with_suite
+from emo_mm.benchmark.runtimes import RUNTIMES
+from emo_mm.benchmark.steps import example_images
+from emo_mm.engine.allocator import keep_freed_memory
+from emo_mm.errors import UserError
+
+_aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One call of an operator.
+
+    Attributes:
+        name: Its name.
+        touched: Bytes of its input and output tensors, each once: the least that it must move.
+        macs: Its multiply-adds.
+    """
+
+    name: str
+    touched: int
+    macs: int
+
+    def roofline(self, ceilings: Ceilings) -> float:
+        """Return the least seconds that it needs: its bytes or its multiply-adds at the measured ceilings."""
+        return max(self.touched / ceilings.bandwidth_at(self.touched), self.macs / ceilings.macs_per_s)
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage of a network.
+
+    Attributes:
+        model: Name of the model.
+        runtime: ``eager`` or ``fused``.
+        stage: ``stem``, ``stage 1`` to ``stage 4``, ``head`` or ``whole``.
+        size: Height×width of the image.
+        batch: Images.
+        operators: Operators that touch memory.
+        macs: Multiply-adds of the batch.
+        touched_mb: Bytes that its operators touch, in MB.
+        arithmetic_ms: Time of the multiply-adds at the measured ceiling.
+        memory_ms: Time of the bytes at the measured bandwidth of a copy as large as each operator.
+        roofline_ms: For each operator the larger of the two, summed: the bound of a formulation that calls these
+            operators one after another.
+        measured_ms: Median measured time.
+        p10_ms: 10th percentile of the same.
+        p90_ms: 90th percentile of the same.
+    """
+
+    model: str
+    runtime: str
+    stage: str
+    size: str
+    batch: int
+    operators: int
+    macs: int
+    touched_mb: float
+    arithmetic_ms: float
+    memory_ms: float
+    roofline_ms: float
+    measured_ms: float
+    p10_ms: float
+    p90_ms: float
+
+    @property
+    def share(self) -> float:
+        """The roofline as a share of the measured time."""
+        return self.roofline_ms / self.measured_ms
+
+
+class OperatorLog(TorchDispatchMode):
+    """Lists the operators that are called while it is entered, views left out: they move nothing.
+
+    Attributes:
+        operators: The calls, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: list[Operator] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the operator and list it."""
+        out = func(*args, **(kwargs or {}))
+        inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        outputs = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
+        storages = {x.untyped_storage().data_ptr() for x in inputs}
+        in_place = func._schema.is_mutable
+        moves = in_place or any(x.untyped_storage().data_ptr() not in storages for x in outputs)
+        if moves and outputs and not func.is_view and func is not _aten.empty.memory_format:
+            touched = sum(x.numel() * x.element_size() for x in (*inputs, *outputs))
+            self.operators.append(Operator(str(func._overloadpacket), touched, _macs(func, args, kwargs or {}, out)))
+        return out
+
+
+def _macs(func: Any, args: Any, kwargs: Any, out: Any) -> int:
+    packet = func._overloadpacket
+    if packet is _aten._scaled_dot_product_flash_attention_for_cpu:  # the registry lists those of GPUs only
+        query, key, value = args[:3]
+        return query.numel() * key.shape[-2] + query.shape[:-1].numel() * key.shape[-2] * value.shape[-1]
+    formula = flop_registry.get(packet)
+    return formula(*args, **kwargs, out_val=out) // 2 if formula is not None else 0
+
+
+def log_operators(call: Callable[[], Any]) -> list[Operator]:
+    """Return the operators that a call makes."""
+    log = OperatorLog()
+    with torch.no_grad(), log:  # inference mode would show composite operators, not what they call
+        call()
+    return log.operators
+
+
+def split(model: nn.Module) -> dict[str, nn.Module | Callable[[Tensor], Tensor]]:
+    """Return the parts of an EMO classifier by name, each taking what the one before it returns.
+
+    Raises:
+        UserError: If the model is none.
+    """
+    from emo_mm.models import EMO
+
+    backbone, head = getattr(model, 'backbone', None), getattr(model, 'head', None)
+    if not isinstance(backbone, EMO) or type(head).__name__ != 'EMOClsHead':
+        raise UserError('--stages takes EMO classifiers, such as emo_1m')
+    assert head is not None
+
+    def classify(x: Tensor) -> Tensor:
+        return head((x,))
+
+    def stem(x: Tensor) -> Tensor:
+        return backbone.stem(x.contiguous(memory_format=torch.channels_last))  # as the backbone does
+
+    return {'stem': stem, **{f'stage {k}': stage for k, stage in enumerate(backbone.stages, 1)}, 'head': classify}
+
+
+def run_stages(options: BenchmarkOptions) -> list[StageCost]:
+    """Measure ceilings and stages; print the table and write it to ``options.out`` as CSV and Markdown.
+
+    Raises:
+        UserError: If an option has a fault.
+    """
+    options = with_suite(replace(options, modes=('forward',)))
+    if wrong := [name for name in options.runtimes if name not in ('eager', 'fused')]:
+        raise UserError(f'--stages knows eager and fused, not {", ".join(wrong)}')
+    plan = make_plan(options)
+    machine = describe_machine(options.device)
+    if options.device == 'cpu':
+        keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    print('measuring the ceilings', flush=True)
+    ceilings = measure_ceilings(options.device, options.dtypes[0])
+    costs = []
+    for group in plan.groups:
+        for contestant in group.contestants:
+            print(f'{contestant.title}, {group.title}', flush=True)
+            costs += stage_costs(contestant, ceilings, options.rounds, options.turn_seconds)
+    _write(costs, ceilings, machine, Path(options.out), options)
+    return costs
+
+
+def stage_costs(contestant: Contestant, ceilings: Ceilings, rounds: int, turn_seconds: float) -> list[StageCost]:
+    """Return what each stage of a contestant costs, and takes."""
+    images = example_images(contestant)
+    model = RUNTIMES[contestant.runtime].prepare(contestant, images)
+    assert isinstance(model, nn.Module)
+    calls: dict[str, Callable[[], Any]] = {}
+    x = images
+    with torch.inference_mode():
+        for name, part in split(model).items():
+            calls[name] = _call(part, x)
+            x = part(x)
+    calls['whole'] = _call(model, images)
+    operators = {name: log_operators(call) for name, call in calls.items()}
+
+    def turn(name: str) -> list[float]:
+        with torch.inference_mode():
+            return _times(calls[name], contestant.device, turn_seconds)
+
+    found = interleave(tuple(calls), rounds, turn)
+    times = {name: list(itertools.chain.from_iterable(turns)) for name, turns in found.items()}
+    return [_cost(contestant, name, operators[name], times[name], ceilings) for name in calls]
+
+
+def _call(part: Callable[[Tensor], Any], x: Tensor) -> Callable[[], Any]:
+    return lambda: part(x)
+
+
+def _times(call: Callable[[], Any], device: str, seconds: float) -> list[float]:
+    """Return milliseconds of calls, at least three, after one that is not counted."""
+    synchronise = torch.cuda.synchronize if device != 'cpu' else _nothing
+    call()
+    synchronise()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        synchronise()
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def _nothing() -> None:
+    return None
+
+
+def _cost(
+    contestant: Contestant, stage: str, operators: list[Operator], times: list[float], ceilings: Ceilings
+) -> StageCost:
+    median, p10, p90 = (float(value) for value in np.percentile(times, (50, 10, 90)))
+    macs = sum(operator.macs for operator in operators)
+    return StageCost(
+        model=contestant.subject.name,
+        runtime=contestant.runtime,
+        stage=stage,
+        size=f'{contestant.size[0]}×{contestant.size[1]}',
+        batch=contestant.batch,
+        operators=len(operators),
+        macs=macs,
+        touched_mb=sum(operator.touched for operator in operators) / 1e6,
+        arithmetic_ms=1000 * macs / ceilings.macs_per_s,
+        memory_ms=1000 * sum(o.touched / ceilings.bandwidth_at(o.touched) for o in operators),
+        roofline_ms=1000 * sum(operator.roofline(ceilings) for operator in operators),
+        measured_ms=median,
+        p10_ms=p10,
+        p90_ms=p90,
+    )
+
+
+def stages_markdown(costs: list[StageCost], ceilings: Ceilings, machine: Machine, threads: int) -> str:
+    """Return conditions, ceilings and the table, in Markdown."""
+    curve = ', '.join(
+        f'{size / 2**20:g} MiB {rate / 1e9:.1f}'
+        for size, rate in zip(ceilings.copy_bytes, ceilings.bandwidth, strict=True)
+    )
+    head = ['model', 'runtime', 'input', 'batch', 'stage', 'operators', 'MACs (M)', 'touched (MB)', 'arithmetic (ms)']
+    head += ['memory (ms)', 'roofline (ms)', 'measured (ms)', 'p10–p90', 'roofline / measured']
+    lines = [head, ['---'] * 5 + ['--:'] * 9]
+    for c in costs:
+        cells = [c.model, c.runtime, c.size, str(c.batch), c.stage, str(c.operators), f'{c.macs / 1e6:.1f}']
+        cells += [f'{x:.2f}' for x in (c.touched_mb, c.arithmetic_ms, c.memory_ms, c.roofline_ms, c.measured_ms)]
+        cells += [f'{c.p10_ms:.2f}–{c.p90_ms:.2f}', f'{c.share:.2f}']
+        lines.append(cells)
+    return '\n\n'.join(
+        (
+            ' '.join(f'{line}.' for line in (*machine.lines(), f'threads: {threads}')),
+            f'Measured ceilings: {ceilings.macs_per_s / 1e9:.1f} G multiply-adds/s (matrix product of side '
+            f'{ceilings.matrix_side}); copies, GB/s by bytes touched: {curve}.',
+            '\n'.join(f'| {" | ".join(cells)} |' for cells in lines),
+        )
+    )
+
+
+def _write(
+    costs: list[StageCost], ceilings: Ceilings, machine: Machine, folder: Path, options: BenchmarkOptions
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f'stages_{options.suite or "-".join(options.models[:4])}_{options.device}_{options.threads}threads'
+    text = stages_markdown(costs, ceilings, machine, options.threads)
+    (folder / f'{name}.md').write_text(text + '\n', encoding='utf-8')
+    with (folder / f'{name}.csv').open('w', newline='', encoding='utf-8') as file:
+        conditions = {**asdict(machine), 'threads': options.threads, 'macs_per_s': ceilings.macs_per_s}
+        conditions['memory_bandwidth'] = ceilings.memory_bandwidth
+        writer = csv.DictWriter(file, [*asdict(costs[0]), *conditions], lineterminator='\n')
+        writer.writeheader()
+        for cost in costs:
+            writer.writerow({**asdict(cost), **conditions})
+    print(text)
+    print(f'written to {folder}: {name}.csv, {name}.md')

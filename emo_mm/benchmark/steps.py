@@ -1,0 +1,129 @@
+"""The step that is timed, in each mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from emo_mm.benchmark.contestant import Contestant
+from emo_mm.benchmark.runtimes import DTYPE_OF, RUNTIMES
+from emo_mm.benchmark.subjects import subject_config
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is timed.
+
+    Attributes:
+        run: Does one step.
+        trained: Parameters that it trains, where memory kept for their gradients can be looked into: neither in a
+            compiled network nor in one that recomputes.
+    """
+
+    run: Callable[[], Any]
+    trained: tuple[Tensor, ...] | None = None
+
+
+def make_step(contestant: Contestant) -> Step:
+    """Return the step of a contestant, with its network prepared."""
+    if contestant.dtype == 'tf32':
+        torch.set_float32_matmul_precision('high')
+        torch.backends.cudnn.allow_tf32 = True
+    elif contestant.device != 'cpu':
+        torch.backends.cudnn.allow_tf32 = False  # on by default, and then fp32 would not be that
+    images = example_images(contestant)
+    network = RUNTIMES[contestant.runtime].prepare(contestant, images)
+    if contestant.mode == 'forward':
+        return _forward_step(network, images)
+    if contestant.mode == 'e2e':
+        return _end_to_end_step(network, contestant)
+    assert isinstance(network, nn.Module)
+    return _training_step(network, images, contestant)
+
+
+def example_images(contestant: Contestant) -> Tensor:
+    """Return a batch of random images of shape (N, 3, H, W) on the device, in the dtype of the network's input."""
+    shape = (contestant.batch, 3, *contestant.size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    dtype = torch.float32 if contestant.trains else DTYPE_OF[contestant.dtype]
+    return images.to(contestant.device, dtype)
+
+
+def _forward_step(network: Callable[[Tensor], Any], images: Tensor) -> Step:
+    def step() -> Any:
+        with torch.inference_mode():
+            return network(images)
+
+    return Step(step)
+
+
+def _training_step(network: nn.Module, images: Tensor, contestant: Contestant) -> Step:
+    """Forward, backward and AdamW, fused as our tools set it (not for the reference, which has PyTorch's defaults).
+
+    The loss is cross-entropy where the output is logits, and the mean square of the raw outputs otherwise: the time is
+    the network's, and not that of assigning targets.
+    """
+    fused = contestant.runtime != 'reference'
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=0.05, fused=fused)
+    targets = torch.arange(contestant.batch, device=images.device)
+    kind = images.device.type
+    scaler = torch.amp.GradScaler(kind, enabled=contestant.dtype == 'fp16')
+
+    def precision() -> AbstractContextManager:
+        dtype = DTYPE_OF[contestant.dtype]
+        return nullcontext() if dtype == torch.float32 else torch.autocast(kind, dtype)
+
+    def step() -> None:
+        with precision():
+            outputs = network(images)
+        loss = F.cross_entropy(outputs.float(), targets) if is_logits(outputs) else mean_square(outputs)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    looks_inside = contestant.mode == 'train' and contestant.runtime != 'compiled'
+    return Step(step, tuple(network.parameters()) if looks_inside else None)
+
+
+def is_logits(outputs: Any) -> bool:
+    """Return whether outputs are logits of shape (N, classes)."""
+    return isinstance(outputs, Tensor) and outputs.dim() == 2
+
+
+def mean_square(outputs: Any) -> Tensor:
+    """Return the sum of the mean squares of nested tensors."""
+    squares = [leaf.float().square().mean() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    return torch.stack(squares).sum()
+
+
+def _end_to_end_step(model: Any, contestant: Contestant) -> Step:
+    """JPEG files through the test pipeline of the config, the network and its post-processing, as in `test`."""
+    from mmengine.dataset import Compose
+    from mmengine.registry import FUNCTIONS, DefaultScope
+
+    cfg = subject_config(contestant.subject)
+    pipeline_cfg = [s for s in cfg.test_dataloader.dataset.pipeline if not s['type'].startswith('LoadAnnotations')]
+    scope = cfg.default_scope
+    DefaultScope.get_instance(f'benchmark-{scope}', scope_name=scope)  # the models look up parts as they predict
+    pipeline = Compose(pipeline_cfg)
+    collate = FUNCTIONS.get(cfg.test_dataloader.get('collate_fn', {}).get('type', _COLLATE[scope]))
+    files = [contestant.files[i % len(contestant.files)] for i in range(contestant.batch)]
+
+    def step() -> Any:
+        with torch.inference_mode():
+            samples = [pipeline(dict(img_path=file, img_id=i, sample_idx=i)) for i, file in enumerate(files)]
+            return model.test_step(collate(samples))
+
+    return Step(step)
+
+
+# What the toolboxes' own loaders put batches together with.
+_COLLATE = {'mmdet': 'pseudo_collate', 'mmseg': 'pseudo_collate', 'mmpretrain': 'default_collate'}

@@ -1,0 +1,52 @@
+"""Sets of models that are measured together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emo_mm.benchmark.subjects import BACKBONES, PEERS
+from emo_mm.configs import list_models
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A set of models with the settings that it is measured with unless others are asked for.
+
+    Attributes:
+        models: Names of the models.
+        runtimes: Runtimes on a CPU.
+        modes: Modes.
+        baseline: A runtime or a model, see :class:`BenchmarkOptions`.
+    """
+
+    models: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    modes: tuple[str, ...]
+    baseline: str
+
+
+_SSDLITES = tuple(name for name in list_models('det') if name.startswith('ssdlite') and name.endswith('_coco'))
+
+SUITES = {
+    'backbones': Suite(
+        tuple(BACKBONES), ('reference', 'eager', 'fused', 'compiled'), ('forward', 'train'), 'reference'
+    ),
+    'detectors': Suite(
+        (*_SSDLITES, 'ssdlite_mobilenetv2'),
+        ('eager', 'fused', 'compiled'),
+        ('forward', 'e2e'),
+        'ssdlite_mobilenetv2',
+    ),
+    'segmenters': Suite(
+        tuple(name for name in list_models('seg') if name.endswith('_ade20k')),
+        ('eager', 'fused', 'compiled'),
+        ('forward', 'e2e'),
+        'eager',
+    ),
+    'peers': Suite(
+        (*BACKBONES, *(name for name, peer in PEERS.items() if peer.toolbox == 'mmpretrain')),
+        ('eager', 'fused', 'compiled'),
+        ('forward',),
+        'emo_1m',
+    ),
+}

@@ -1,0 +1,1 @@
+"""Prediction with PyTorch models, and what a config says about predicting, which exporting needs too."""

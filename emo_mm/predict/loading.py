@@ -1,0 +1,172 @@
+"""The model to predict with: from a config and weights, or from a checkpoint that carries its config."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emo_mm.configs import build_from_config, find_config, get_config
+from emo_mm.data.config_parts import parts
+from emo_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+CHECKPOINT_SUFFIXES = ('.pth', '.pt', '.safetensors')
+_CONFIG_PARTS = ('default_scope', 'model', 'test_dataloader')  # what prediction reads of a config
+# Types that a config of a checkpoint may name: a class of the toolbox, of ours or of mmcv, never a path to import.
+_TYPE = re.compile(r'(?:(?:emo_mm|mmdet|mmseg|mmpretrain|mmcv|mmengine)\.)?[A-Za-z]\w*')
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with all that is known of it.
+
+    Attributes:
+        name: Name of the config.
+        cfg: The config.
+        model: The detector, segmenter or classifier, in eval mode.
+        meta: What the checkpoint says about itself.
+        weights_sha256: Hash of the tensors.
+    """
+
+    name: str
+    cfg: Config
+    model: nn.Module
+    meta: dict[str, Any]
+    weights_sha256: str
+
+
+def load_for_prediction(model: str | Path, weights: str | Path | None = None) -> LoadedModel:
+    """Build and load a model.
+
+    Args:
+        model: Name or path of a config; or a checkpoint of our training, which carries its config.
+        weights: A checkpoint of the whole model: a path, an address or a published name. None with a checkpoint as the
+            model, and for the published weights of the same network.
+
+    Raises:
+        UserError: If something is missing, or does not fit.
+    """
+    from mmengine.logging import print_log
+
+    from emo_mm.weights import load_model, read_checkpoint
+    from emo_mm.weights.checkpoint import content_sha256
+
+    if str(model).endswith(CHECKPOINT_SUFFIXES):
+        if weights is not None:
+            raise UserError(
+                f'--model {model} is a checkpoint already; with --weights the model is the name of a config'
+            )
+        weights = model
+    elif weights is None:
+        weights = _published_weights(str(model))
+    checkpoint = read_checkpoint(weights)
+    if weights is model:
+        cfg = config_in(checkpoint.meta, str(model))
+        name = re.sub(r'_\d{8}_\d{6}$', '', str(checkpoint.meta.get('experiment_name') or Path(model).stem))
+    else:
+        cfg, name = get_config(model), find_config(model).stem
+        others = differing_parts(cfg, checkpoint.meta)
+        if others:
+            print_log(
+                f'{checkpoint.path} was trained with another {", ".join(others)} than {name} has, and may answer '
+                f'wrongly with it; --model {weights} takes its own',
+                logger='current',
+                level=logging.WARNING,
+            )
+    network = build_from_config(cfg)
+    load_model(network, checkpoint)
+    return LoadedModel(name, cfg, network, checkpoint.meta, content_sha256(checkpoint.state_dict))
+
+
+def config_in(meta: dict[str, Any], source: str) -> Config:
+    """Return the config that MMEngine writes into a checkpoint, which is parsed and never run.
+
+    Only what prediction needs of it is kept.
+
+    Raises:
+        UserError: If there is none, it is more than plain assignments, or it names types to import.
+    """
+    from mmengine.config import Config
+
+    advice = f'give the config: --model NAME --weights {source}'
+    text = meta.get('cfg')
+    if not isinstance(text, str):
+        raise UserError(f'{source} does not carry the config of its model; {advice}')
+    found = {}
+    try:
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in _CONFIG_PARTS:
+                found[ast.unparse(node.targets[0])] = _value(node.value)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f'{source} carries a config that is more than plain values ({error}); {advice}') from None
+    missing = [key for key in _CONFIG_PARTS if key not in found]
+    if missing:
+        raise UserError(f'{source} carries a config without {", ".join(missing)}; {advice}')
+    for part in parts(found):
+        kind = part.get('type')
+        if kind is not None and not (isinstance(kind, str) and _TYPE.fullmatch(kind)):
+            raise UserError(f'{source} carries a config that asks for {str(kind)[:80]!r}, which is refused; {advice}')
+    return Config(found)
+
+
+def differing_parts(cfg: Config, meta: dict[str, Any]) -> list[str]:
+    """Return the parts of the network that a checkpoint's own config has otherwise, such as its anchors.
+
+    The weights may fit all the same. A checkpoint whose config cannot be read tells nothing.
+    """
+    try:
+        own = config_in(meta, 'checkpoint').model
+    except UserError:
+        return []
+    return [
+        key
+        for key in ('backbone', 'neck', 'bbox_head', 'decode_head', 'head')
+        if _plain(own, key) != _plain(cfg.model, key)
+    ]
+
+
+def _plain(model: Any, key: str) -> dict[str, Any]:
+    """Return the settings of a part that make a difference to predictions."""
+    training = (
+        'init_cfg',
+        'loss',
+        'loss_decode',
+        'loss_cls',
+        'loss_bbox',
+        'norm_eval',
+        'frozen_stages',
+        'drop_path_rate',
+    )
+    return {name: value for name, value in dict(model.get(key) or {}).items() if name not in training}
+
+
+def _value(node: ast.expr) -> Any:
+    """Return the value of a literal, or of ``dict(key=literal, ...)``."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
+        if any(keyword.arg is None for keyword in node.keywords):
+            raise ValueError('dict(**...)')
+        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.List):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(item) for item in node.elts)
+    if isinstance(node, ast.Dict):
+        keys = [None if key is None else ast.literal_eval(key) for key in node.keys]
+        return {key: _value(value) for key, value in zip(keys, node.values, strict=True)}
+    return ast.literal_eval(node)
+
+
+def _published_weights(model: str) -> str:
+    from emo_mm.catalog import CATALOG
+
+    entry = CATALOG.get(find_config(model).stem)
+    if entry is None or entry.weights is None:
+        raise UserError(f'--model {model} has no published weights: give a trained checkpoint with --weights')
+    return entry.weights

@@ -1,0 +1,139 @@
+"""The part of a model that runs on tensors: from normalised images to decoded boxes, logits or probabilities.
+
+What an exported graph holds and what prediction with PyTorch runs are the same modules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.compiler import is_compiling
+
+from emo_mm.errors import UserError
+
+
+class DetectorNetwork(nn.Module):
+    """Boxes and scores of a detector of one stage.
+
+    Args:
+        model: An mmdet detector with a dense head that has anchors.
+
+    Raises:
+        UserError: If its head predicts in a way of its own.
+    """
+
+    model: Any  # a toolbox's class, without types
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+
+        from emo_mm.models.heads.ssdlite_head import SSDLiteHead
+
+        head = getattr(model, 'bbox_head', None)
+        own_way = not isinstance(head, BaseDenseHead) or any(
+            # SSDLiteHead selects the boxes of a batch at once, the same ones
+            getattr(type(head), name) not in (getattr(BaseDenseHead, name), getattr(SSDLiteHead, name))
+            for name in ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
+        )
+        if own_way or not hasattr(head, 'bbox_coder'):
+            name = type(model if head is None else head).__name__
+            raise UserError(
+                f'{name} predicts in a way of its own; known are anchor heads such as SSDLite and RetinaNet'
+            )
+        self.model = model
+        self._known: dict[Any, Tensor] = {}
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the boxes of all anchors, level by level, and their scores.
+
+        Args:
+            images: Normalised images, (N, 3, H, W).
+
+        Returns:
+            boxes: (N, A, 4); left, top, right, bottom in pixels of the input, not clipped to it.
+            scores: (N, A, C) in 0 to 1, without the background.
+        """
+        boxes, scores, _ = self.decode(images)
+        return boxes, scores
+
+    def decode(self, images: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+        """Return boxes and scores as :meth:`forward` does, and the number of anchors in each level."""
+        head = self.model.bbox_head
+        logits, deltas = head(self.model.extract_feat(images))
+        batch = images.shape[0]
+        anchors = self._anchors([level.shape[-2:] for level in logits], deltas[0])  # A,4
+        # N,a*c,h,w -> N,h,w,a*c -> N,h*w*a,c
+        flat = [x.permute(0, 2, 3, 1).reshape(batch, -1, head.cls_out_channels) for x in logits]
+        classes = torch.cat(flat, 1)
+        delta = torch.cat([x.permute(0, 2, 3, 1).reshape(batch, -1, 4) for x in deltas], 1)  # N,A,4
+        scores = classes.sigmoid() if head.use_sigmoid_cls else classes.softmax(-1)[..., :-1]
+        # The coder takes one list of boxes: N,A,4 -> N*A,4 and back.
+        repeated = anchors.expand(batch, -1, -1).reshape(-1, 4)
+        boxes = head.bbox_coder.decode(repeated, delta.reshape(-1, 4)).reshape(batch, -1, 4)
+        return boxes, scores, [x.shape[1] for x in flat]
+
+    def _anchors(self, sizes: list[torch.Size], like: Tensor) -> Tensor:
+        """Return the anchors of all levels, which images of one size share; a graph holds them as constants."""
+        generate = self.model.bbox_head.prior_generator.grid_priors
+        if is_compiling():  # exporting included
+            return torch.cat(generate(sizes, dtype=like.dtype, device=like.device))
+        key = (tuple(sizes), like.dtype, like.device)
+        if key not in self._known:
+            self._known = {key: torch.cat(generate(sizes, dtype=like.dtype, device=like.device))}
+        return self._known[key]
+
+
+class SegmenterNetwork(nn.Module):
+    """Logits of a segmenter, at the resolution of its head.
+
+    Args:
+        model: An mmseg ``EncoderDecoder`` with one head that predicts whole images.
+
+    Raises:
+        UserError: If it predicts in another way.
+    """
+
+    model: Any  # a toolbox's class, without types
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        from mmseg.models.segmentors import EncoderDecoder
+
+        if type(model) is not EncoderDecoder or model.test_cfg.get('mode') != 'whole' or model.out_channels < 2:
+            raise UserError(
+                f'{type(model).__name__} with test_cfg={dict(model.test_cfg)} and {model.out_channels} output channels '
+                "is not known; known is EncoderDecoder with test_cfg=dict(mode='whole') and two classes or more"
+            )
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, C, h, w) for normalised images (N, 3, H, W)."""
+        return self.model.decode_head(self.model.extract_feat(images))
+
+
+class ClassifierNetwork(nn.Module):
+    """Probabilities of a classifier.
+
+    Args:
+        model: An mmpretrain ``ImageClassifier`` with a head of one label.
+    """
+
+    model: Any  # a toolbox's class, without types
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        from mmpretrain.models import ClsHead, ImageClassifier
+
+        if not isinstance(model, ImageClassifier) or not isinstance(getattr(model, 'head', None), ClsHead):
+            raise UserError(f'{type(model).__name__} is not known; known is ImageClassifier with a head of one label')
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return probabilities (N, C) for normalised images (N, 3, H, W)."""
+        return self.model(images, mode='tensor').softmax(-1)
+
+
+NETWORKS = {'det': DetectorNetwork, 'seg': SegmenterNetwork, 'cls': ClassifierNetwork}

@@ -1,0 +1,18 @@
+"""Prediction with deployed files, without torch and the OpenMMLab stack.
+
+    from emo_mm.runtime import Predictor
+
+    predict = Predictor('detector.onnx')
+    found = predict('photograph.jpg')
+    print(found.boxes, found.scores, [predict.metadata.classes[label] for label in found.labels])
+
+It needs NumPy, Pillow and the runtime of the file: ONNX Runtime or OpenVINO. OpenCV is used where it is installed.
+"""
+
+from __future__ import annotations
+
+from emo_mm.runtime.metadata import Metadata
+from emo_mm.runtime.predictor import Outcome, Predictor
+from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
+
+__all__ = ['Classification', 'Detections', 'Metadata', 'Outcome', 'Predictor', 'Result', 'Segmentation']

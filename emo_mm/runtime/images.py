@@ -1,0 +1,108 @@
+"""Reading images of any kind as RGB, the way the toolboxes see them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from emo_mm.errors import UserError
+
+# Orientation in EXIF -> how the pixels must be turned to stand upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112  # tag
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Return the pixels of an image file, (H, W, 3), uint8, red first.
+
+    Grey, palette, CMYK and other images become RGB, transparency is dropped, 16 bits are cut to the upper 8, and a
+    photograph stands upright as its EXIF data say. An animation gives its first frame.
+
+    Raises:
+        UserError: If the file is missing, empty, damaged, cut off, no image, or has more pixels than Pillow takes for
+            an attack (179 million).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'{path}: {"is a folder" if path.is_dir() else "there is no such file"}')
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read: {error.strerror}') from None
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Return the pixels of an encoded image, as :func:`read_image` does.
+
+    Args:
+        data: The content of a file.
+        name: What messages call it.
+
+    Raises:
+        UserError: As :func:`read_image`.
+    """
+    if not data:
+        raise UserError(f'{name}: is empty')
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _pixels(image)
+    except Image.DecompressionBombError as error:
+        raise UserError(f'{name}: is refused: {error}') from None
+    except Image.UnidentifiedImageError:
+        raise UserError(f'{name}: is no image, or damaged from its beginning') from None
+    except MemoryError:
+        raise UserError(f'{name}: does not fit into memory') from None
+    # Decoders fail in as many ways as there are bytes: OSError, SyntaxError, struct.error, ...
+    except Exception as error:
+        raise UserError(f'{name}: is damaged or of an unknown kind ({error})') from None
+
+
+def check_pixels(image: np.ndarray) -> np.ndarray:
+    """Return an image that a caller holds in memory, after a check.
+
+    Args:
+        image: (H, W, 3), red first, or grey (H, W); uint8.
+
+    Raises:
+        UserError: If it is anything else.
+    """
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or image.size == 0:
+        raise UserError(
+            f'an image in memory is {image.dtype} of shape {image.shape}; it must be uint8 of (height, width, 3), red '
+            'first, or (height, width)'
+        )
+    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)  # H,W -> H,W,3
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    turn = _UPRIGHT.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith('I'):
+        # 16 bits, which Pillow may hold as 32: the upper 8 are kept, as libpng and OpenCV do
+        grey = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
+        return check_pixels(grey)
+    if image.mode == 'F':
+        raise ValueError('floating-point pixels have no known range; convert it to 8 bits')
+    if image.mode == 'P':  # with transparency, Pillow warns unless it goes this way
+        image = image.convert('RGBA')
+    return check_pixels(np.asarray(image.convert('RGB')))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF data harm no pixel
+        return 1

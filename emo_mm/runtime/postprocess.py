@@ -1,0 +1,201 @@
+"""From the outputs of the graph to boxes, masks and probabilities of the photograph, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from emo_mm.runtime.metadata import NMS, Metadata
+from emo_mm.runtime.preprocess import Prepared
+from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
+
+_BLOCK = 128  # boxes that are compared with each other at once
+_STRIPE = 2**18  # pixels of a photograph whose classes are compared at once
+
+
+def results_of(
+    outputs: Sequence[np.ndarray], images: Sequence[Prepared], size: tuple[int, int], metadata: Metadata
+) -> list[Result]:
+    """Return the results of a batch.
+
+    Args:
+        outputs: What the graph gave, as :class:`~emo_mm.runtime.metadata.OutputSpec` describes it.
+        images: The images of the batch.
+        size: Width and height of the input.
+        metadata: The description.
+    """
+    kind = metadata.output.kind
+    if kind == 'probabilities':
+        return [Classification(row) for row in outputs[0][: len(images)]]
+    if kind == 'logits':
+        corners = metadata.align_corners
+        return [Segmentation(label_map(x, im, size, corners)) for x, im in zip(outputs[0], images, strict=False)]
+    if kind == 'labels':
+        return [Segmentation(_resize_labels(x, im)) for x, im in zip(outputs[0], images, strict=False)]
+    assert metadata.nms is not None  # detectors have it
+    if kind == 'detections':
+        pairs = zip(outputs[0], outputs[1], images, strict=False)
+        return [_selected_by_graph(boxes, labels, im, metadata.nms) for boxes, labels, im in pairs]
+    if metadata.output.levels is not None:
+        starts = np.cumsum((0, *metadata.output.levels))
+    elif len(outputs) > 2:
+        starts = np.searchsorted(outputs[2], np.arange(int(outputs[2][-1]) + 2))
+    else:
+        starts = np.array((0, outputs[0].shape[1]))
+    pairs = zip(outputs[0], outputs[1], images, strict=False)
+    return [select_boxes(boxes, scores, starts, im, metadata.nms) for boxes, scores, im in pairs]
+
+
+def select_boxes(boxes: np.ndarray, scores: np.ndarray, starts: np.ndarray, image: Prepared, how: NMS) -> Detections:
+    """Select the boxes of an image, in mmdet's order of steps.
+
+    Args:
+        boxes: (A, 4), in pixels of the input.
+        scores: (A, C).
+        starts: First anchor of each level, and A: (levels + 1,).
+        image: The image.
+        how: Thresholds and numbers.
+
+    Returns:
+        At most ``how.max_per_image`` boxes, in pixels of the photograph, best first.
+    """
+    classes = scores.shape[1]
+    # (A, C) -> (A * C,), whose index is anchor * C + class
+    flat = scores.reshape(-1)
+    found = np.flatnonzero(flat > np.float32(how.score_threshold))
+    if how.nms_pre is not None and found.size > how.nms_pre:
+        ends = np.searchsorted(found, starts * classes)
+        levels = (found[a:b] for a, b in pairwise(ends))
+        found = np.concatenate([level[_best(flat[level], how.nms_pre)] for level in levels])
+    anchors, labels = np.divmod(found, classes)
+    kept_boxes, kept_scores = to_photograph(boxes[anchors], image), flat[found]
+    if how.min_size >= 0:
+        width, height = (kept_boxes[:, 2:] - kept_boxes[:, :2]).T
+        large = (width > how.min_size) & (height > how.min_size)
+        kept_boxes, kept_scores, labels = kept_boxes[large], kept_scores[large], labels[large]
+    keep = nms(kept_boxes, kept_scores, None if how.class_agnostic else labels, how.iou_threshold, how.max_per_image)
+    return Detections(kept_boxes[keep], kept_scores[keep], labels[keep])
+
+
+def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, threshold: float, limit: int) -> np.ndarray:
+    """Return the indices of boxes that no better one overlaps, best first.
+
+    Args:
+        boxes: (N, 4).
+        scores: (N,).
+        labels: (N,): only boxes of one class suppress each other; None if all do.
+        threshold: Intersection over union above which the lower box goes.
+        limit: Boxes to return at most.
+    """
+    order = np.argsort(-scores, kind='stable')
+    boxes = boxes[order]
+    if labels is not None and len(order):
+        # Each class on a place of its own, as in mmcv and with its rounding.
+        boxes = boxes + (labels[order].astype(np.float32) * (boxes.max() + np.float32(1)))[:, None]
+    keep: list[int] = []
+    # Blocks, because the limit is often reached long before the last box.
+    for start in range(0, len(order), _BLOCK):
+        block = boxes[start : start + _BLOCK]
+        alive = np.logical_not(_overlaps(boxes[keep], block, threshold).any(axis=0))
+        within = _overlaps(block, block, threshold)
+        for index in range(len(block)):
+            if alive[index]:
+                keep.append(start + index)
+                if len(keep) == limit:
+                    return order[keep]
+                alive &= ~within[index]  # earlier boxes are decided already
+    return order[keep]
+
+
+def _overlaps(one: np.ndarray, other: np.ndarray, threshold: float) -> np.ndarray:
+    """Tell which boxes (K, 4) and (L, 4) overlap by more than a share of their union: (K, L)."""
+    low = np.maximum(one[:, None, :2], other[:, :2])  # K,L,2
+    sides = (np.minimum(one[:, None, 2:], other[:, 2:]) - low).clip(0)
+    common = sides[..., 0] * sides[..., 1]
+    areas = [(x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (one, other)]
+    with np.errstate(invalid='ignore'):  # boxes without area: 0 / 0 is not above
+        return common / (areas[0][:, None] + areas[1] - common) > np.float32(threshold)
+
+
+def _best(scores: np.ndarray, limit: int) -> np.ndarray | slice:
+    return slice(None) if scores.size <= limit else np.argpartition(-scores, limit - 1)[:limit]
+
+
+def to_photograph(boxes: np.ndarray, image: Prepared) -> np.ndarray:
+    """Clip boxes (N, 4) to the image and scale them from the input's pixels to the photograph's."""
+    width, height = image.size
+    limits = np.array((width, height, width, height), np.float32)
+    # the reciprocal of the rounded factor, as mmdet computes it
+    factors = [1 / (new / old) for new, old in zip(image.size, image.original, strict=True)]
+    return boxes.astype(np.float32).clip(0, limits) * np.array(factors * 2, np.float32)
+
+
+def _selected_by_graph(boxes: np.ndarray, labels: np.ndarray, image: Prepared, how: NMS) -> Detections:
+    """Return what NMS in the graph left: ``boxes`` (K, 5) and ``labels`` (K,) of an image."""
+    fine = (labels >= 0) & (boxes[:, 4] > how.score_threshold)
+    boxes, labels = boxes[fine], labels[fine]
+    order = np.argsort(-boxes[:, 4], kind='stable')[: how.max_per_image]
+    return Detections(to_photograph(boxes[order, :4], image), boxes[order, 4], labels[order].astype(np.int64))
+
+
+def label_map(logits: np.ndarray, image: Prepared, size: tuple[int, int], align_corners: bool) -> np.ndarray:
+    """Return the best class of each pixel of the photograph.
+
+    The logits are interpolated to the input, whose padding is cut off, and from there to the photograph: two linear
+    maps, which are joined into one for rows and one for columns.
+
+    Args:
+        logits: (C, h, w).
+        image: The image.
+        size: Width and height of the input.
+        align_corners: Whether interpolation aligns the corners.
+
+    Returns:
+        (H, W), uint8, or uint16 beyond 256 classes.
+    """
+    count, height, width = logits.shape
+    by_axis = []
+    for low, padded, inside, original in zip((width, height), size, image.size, image.original, strict=True):
+        to_input = interpolation_matrix(low, padded, align_corners)[:inside]
+        by_axis.append(interpolation_matrix(inside, original, align_corners) @ to_input)
+    columns, rows = by_axis  # (W, w), (H, h)
+    wide = logits.astype(np.float32) @ columns.T  # C,h,w @ w,W -> C,h,W
+    labels = np.zeros((image.original[1], image.original[0]), np.uint8 if count <= 256 else np.uint16)
+    stripe = max(1, _STRIPE // labels.shape[1])
+    for start in range(0, len(labels), stripe):
+        here = rows[start : start + stripe]
+        best = here @ wide[0]  # s,h @ h,W -> s,W
+        for label in range(1, count):
+            scores = here @ wide[label]
+            better = scores > best
+            labels[start : start + stripe][better] = label
+            np.maximum(best, scores, out=best)
+    return labels
+
+
+def interpolation_matrix(old: int, new: int, align_corners: bool) -> np.ndarray:
+    """Return the matrix (new, old) that interpolates linearly, with PyTorch's meaning of ``align_corners``."""
+    if align_corners:
+        place = np.arange(new) * ((old - 1) / max(new - 1, 1))
+    else:
+        place = ((np.arange(new) + 0.5) * (old / new) - 0.5).clip(0)
+    low = np.floor(place).astype(np.intp).clip(0, old - 1)
+    weight = (place - low).astype(np.float32)
+    matrix = np.zeros((new, old), np.float32)
+    matrix[np.arange(new), low] += 1 - weight
+    matrix[np.arange(new), (low + 1).clip(0, old - 1)] += weight
+    return matrix
+
+
+def _resize_labels(labels: np.ndarray, image: Prepared) -> np.ndarray:
+    """Resize a label map (H, W) of the input to the photograph, to the nearest pixel."""
+    width, height = image.size
+    inside = labels[:height, :width]
+    inside = inside.astype(np.uint8 if inside.max(initial=0) < 256 else np.uint16)
+    columns, rows = (
+        ((np.arange(old) + 0.5) * (new / old)).astype(np.intp)
+        for old, new in zip(image.original, image.size, strict=True)
+    )
+    return inside[rows[:, None], columns]

@@ -1,0 +1,166 @@
+"""Deployed files in their runtimes, behind one interface."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from emo_mm.errors import UserError
+from emo_mm.runtime.metadata import KEY, Metadata
+
+
+class Session(Protocol):
+    """A network that is ready to run.
+
+    Attributes:
+        metadata: The description of its input and outputs.
+    """
+
+    metadata: Metadata
+
+    def run(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Return the outputs for an input, in the order of ``metadata.output.names``."""
+
+
+def open_session(path: str | Path, threads: int | None = None) -> Session:
+    """Open a deployed file.
+
+    Args:
+        path: ``.onnx``, or ``.xml`` of OpenVINO.
+        threads: Threads of the runtime; all cores that this process may use if None.
+
+    Raises:
+        UserError: If it is no such file, is damaged, describes itself wrongly, or its runtime is missing.
+    """
+    path = Path(path)
+    kind = SESSIONS.get(path.suffix.lower())
+    if kind is None:
+        raise UserError(f'{path}: deployed files end in {" or ".join(SESSIONS)}')
+    if not path.is_file():
+        raise UserError(f'{path}: there is no such file')
+    return kind(path, threads or available_cores())
+
+
+def is_deployed(path: str | Path) -> bool:
+    """Tell by its name whether a file is a deployed one."""
+    return Path(path).suffix.lower() in SESSIONS
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+class OnnxRuntimeSession:
+    """An ONNX file in ONNX Runtime, on the CPU.
+
+    Args:
+        path: The file.
+        threads: Threads of an operator.
+
+    Raises:
+        UserError: As :func:`open_session`.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError(f"{path} needs ONNX Runtime: pip install 'emo-mm[runtime]'") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors; they are raised too
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+        except Exception as error:  # the runtime's own types, one per kind of fault
+            raise UserError(f'{path}: ONNX Runtime cannot load it: {_first_line(error)}') from None
+        self.metadata = described(self._session.get_modelmeta().custom_metadata_map.get(KEY), path)
+        inputs = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
+        types = {'uint8': 'tensor(uint8)', 'float32': 'tensor(float)'}
+        _check_names(path, self.metadata, inputs, {tensor.name for tensor in self._session.get_outputs()}, types)
+
+    def run(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Return the outputs for an input."""
+        return self._session.run(list(self.metadata.output.names), {self.metadata.input.name: batch})
+
+
+class OpenVINOSession:
+    """An OpenVINO file, on the CPU.
+
+    Args:
+        path: The ``.xml`` file; its ``.bin`` lies beside.
+        threads: Threads.
+
+    Raises:
+        UserError: As :func:`open_session`.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise UserError(f"{path} needs OpenVINO: pip install 'emo-mm[openvino]'") from None
+        # float32 as in PyTorch: left to itself, OpenVINO computes in bfloat16 where the processor can
+        settings = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': threads}
+        try:
+            core = openvino.Core()
+            model = core.read_model(path)
+            self._compiled = core.compile_model(model, 'CPU', settings)
+        except Exception as error:  # RuntimeError and what else comes from its C++ parts
+            raise UserError(f'{path}: OpenVINO cannot load it: {_first_line(error)}') from None
+        self.metadata = described(_rt_info(model), path)
+        inputs = {name: port.element_type.to_string() for port in model.inputs for name in port.names}
+        outputs = {name for port in model.outputs for name in port.names}
+        _check_names(path, self.metadata, inputs, outputs, {'uint8': 'u8', 'float32': 'f32'})
+
+    def run(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Return the outputs for an input."""
+        found = self._compiled({self.metadata.input.name: batch})
+        return [found[name] for name in self.metadata.output.names]
+
+
+SESSIONS: Mapping[str, Callable[[Path, int], Session]] = {'.onnx': OnnxRuntimeSession, '.xml': OpenVINOSession}
+
+
+def described(text: str | None, path: Path) -> Metadata:
+    """Return the description that a file holds, or that lies beside it in ``<file>.json``.
+
+    Raises:
+        UserError: If there is none, or it is wrong.
+    """
+    sidecar = path.with_name(f'{path.name}.json')
+    if text is None and sidecar.is_file():
+        text = sidecar.read_text(encoding='utf-8', errors='replace')
+    if text is None:
+        raise UserError(
+            f'{path}: does not describe itself and has no {sidecar.name} beside it: make it by emo-mm export'
+        )
+    return Metadata.from_json(text, str(path))
+
+
+def _rt_info(model: Any) -> str | None:
+    """Return our entry in the runtime information: on top, or where conversion from ONNX puts a file's metadata."""
+    for place in ([KEY], ['framework', KEY]):
+        if model.has_rt_info(place):
+            return model.get_rt_info(place).astype(str)
+    return None
+
+
+def _check_names(
+    path: Path, metadata: Metadata, inputs: Mapping[str, str], outputs: set[str], types: Mapping[str, str]
+) -> None:
+    spec = metadata.input
+    if inputs.get(spec.name) != types[spec.dtype]:
+        raise UserError(f'{path}: the graph has the inputs {dict(inputs)}, its description {spec.name}: {spec.dtype}')
+    missing = [name for name in metadata.output.names if name not in outputs]
+    if missing:
+        raise UserError(f'{path}: the graph lacks the outputs {", ".join(missing)} of its description')
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,182 @@
+"""What a user may name as images: files, folders, globs, addresses, videos and cameras."""
+
+from __future__ import annotations
+
+import glob
+import re
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from emo_mm.errors import UserError
+from emo_mm.runtime.images import decode_image, read_image
+
+IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.pgm', '.ppm', '.pbm'}
+VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv'}
+MAX_DOWNLOAD = 256 * 2**20  # bytes
+_TIMEOUT = 20  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image to predict.
+
+    Attributes:
+        name: What messages and results call it.
+        key: Path below an output folder, without a suffix; one item each.
+        read: Returns its pixels, (H, W, 3), uint8, red first; raises ``UserError``.
+    """
+
+    name: str
+    key: str
+    read: Callable[[], np.ndarray] = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, an address, a video or a camera.
+
+    Attributes:
+        items: Returns the images in it.
+        count: Their number; None if it is not known.
+    """
+
+    items: Callable[[], Iterator[Item]]
+    count: int | None
+
+
+def find_sources(specs: Sequence[str]) -> list[Source]:
+    """Return what the user named, in order.
+
+    Args:
+        specs: Paths of images, videos and folders (whose images are taken, subfolders included), globs, ``http(s)``
+            addresses of images, and indices of cameras.
+
+    Raises:
+        UserError: If something named is not there, or a folder or a glob has no image.
+    """
+    keys: set[str] = set()
+    sources: list[Source] = []
+    for spec in specs:
+        sources += _sources_of(spec, keys)
+    return sources
+
+
+def _sources_of(spec: str, keys: set[str]) -> list[Source]:
+    path = Path(spec)
+    if re.match(r'https?://', spec, re.IGNORECASE):
+        stem = Path(unquote(urlsplit(spec).path)).stem or 'image'
+        return [_single(Item(spec, _unique(re.sub(r'[^\w.-]', '_', stem)[-80:], keys), partial(_download, spec)))]
+    if '://' in spec:
+        raise UserError(f'{spec}: addresses start with http:// or https://')
+    if path.is_dir():
+        found = sorted(p for p in path.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not found:
+            raise UserError(f'{spec}: the folder has no images ({", ".join(sorted(IMAGE_SUFFIXES))})')
+        return [_file(p, p.relative_to(path).with_suffix('').as_posix(), keys) for p in found]
+    if path.exists():
+        return [_file(path, path.stem, keys)]
+    if spec.isdecimal():
+        key = _unique(f'camera{spec}', keys)
+        return [Source(partial(_frames, int(spec), f'camera {spec}', key), None)]
+    if glob.has_magic(spec):
+        names = glob.glob(spec, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
+        found = sorted(Path(name) for name in names if Path(name).is_file())
+        if not found:
+            raise UserError(f'{spec}: no file fits this')
+        return [_file(p, p.stem, keys) for p in found]
+    raise UserError(f'{spec}: there is no such file or folder')
+
+
+def _file(path: Path, key: str, keys: set[str]) -> Source:
+    key = _unique(key, keys)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return Source(partial(_frames, path, str(path), key), _frame_count(path))
+    return _single(Item(str(path), key, partial(read_image, path)))
+
+
+def _single(item: Item) -> Source:
+    return Source(lambda: iter([item]), 1)
+
+
+def _unique(key: str, keys: set[str]) -> str:
+    """Return a key that no other item has, and note it."""
+    number, unique = 1, key
+    while unique in keys:
+        number += 1
+        unique = f'{key}_{number}'
+    keys.add(unique)
+    return unique
+
+
+def _download(url: str) -> np.ndarray:
+    request = urllib.request.Request(url, headers={'User-Agent': 'emo-mm'})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            data = answer.read(MAX_DOWNLOAD + 1)
+    except (OSError, ValueError) as error:  # URLError is an OSError
+        raise UserError(f'{url}: cannot be had: {error}') from None
+    if len(data) > MAX_DOWNLOAD:
+        raise UserError(f'{url}: is larger than {MAX_DOWNLOAD >> 20} MiB')
+    return decode_image(data, url)
+
+
+def _frames(source: Path | int, name: str, key: str) -> Iterator[Item]:
+    """Yield the frames of a video or camera, and an item that fails where a video ends too soon."""
+    capture = _open_video(source, name)
+    cv2 = _cv2(name)
+    expected, count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
+    try:
+        while True:
+            fine, frame = capture.read()
+            if not fine:
+                break
+            count += 1
+            pixels = np.ascontiguousarray(frame[:, :, ::-1])  # blue first -> red first
+            yield Item(f'{name} frame {count}', f'{key}/{count:06d}', partial(_same, pixels))
+    finally:
+        capture.release()
+    # Containers round the number of frames, but not by more than one.
+    if isinstance(source, Path) and (count == 0 or count < expected - 1):
+        reason = f'{name}: is damaged or cut off after frame {count} of {expected}'
+        yield Item(name, f'{key}/{count + 1:06d}', partial(_fail, reason))
+
+
+def _frame_count(path: Path) -> int | None:
+    cv2 = _cv2(str(path))
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    capture.release()
+    return count if count > 0 else None
+
+
+def _open_video(source: Path | int, name: str) -> Any:
+    capture = _cv2(name).VideoCapture(str(source) if isinstance(source, Path) else source)
+    if isinstance(source, int) and not capture.isOpened():
+        raise UserError(f'{name}: cannot be opened')
+    return capture
+
+
+def _cv2(name: str) -> Any:
+    try:
+        import cv2
+    except ImportError:
+        raise UserError(f'{name}: videos and cameras need OpenCV: pip install opencv-python-headless') from None
+    return cv2
+
+
+def _same(pixels: np.ndarray) -> np.ndarray:
+    return pixels
+
+
+def _fail(reason: str) -> np.ndarray:
+    raise UserError(reason)

@@ -1,0 +1,51 @@
+"""Descriptions of deployed files for tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from emo_mm.runtime.metadata import FORMAT_VERSION, NMS, InputSpec, Metadata, OutputSpec, Preprocessing
+from emo_mm.version import __version__
+
+STRETCH = Preprocessing(
+    resize='stretch',
+    scale=(64, 48),
+    backend='cv2',
+    interpolation='bilinear',
+    crop=None,
+    pad_divisor=1,
+    pad_size=None,
+    pad_value=0.0,
+    mean=(123.675, 116.28, 103.53),
+    std=(58.395, 57.12, 57.375),
+)
+
+
+def detector(**changes: Any) -> Metadata:
+    """A detector of two classes with a float32 input of 64x48 and 6 + 2 anchors."""
+    metadata = Metadata(
+        format_version=FORMAT_VERSION,
+        emo_mm_version=__version__,
+        model='ssdlite_emo_1m_coco',
+        task='det',
+        classes=('cat', 'dog'),
+        palette=((220, 20, 60), (0, 0, 142)),
+        input=InputSpec('images', 'float32', 'NCHW', None, 48, 64, normalized_inside=False),
+        preprocessing=STRETCH,
+        output=OutputSpec('boxes', ('boxes', 'scores'), levels=(6, 2)),
+        nms=NMS(0.02, 0.45, nms_pre=1000, max_per_image=200, class_agnostic=False, min_size=0),
+        align_corners=False,
+        weights_sha256=None,
+    )
+    return replace(metadata, **changes)
+
+
+def segmenter(kind: str = 'logits', **changes: Any) -> Metadata:
+    output = OutputSpec(kind, (kind,), levels=None)  # type: ignore[arg-type]
+    return detector(**{'task': 'seg', 'model': 'pspnet_emo_1m_ade20k', 'output': output, 'nms': None} | changes)
+
+
+def classifier(**changes: Any) -> Metadata:
+    output = OutputSpec('probabilities', ('probabilities',), levels=None)
+    return detector(**{'task': 'cls', 'model': 'emo_1m_imagenet', 'output': output, 'nms': None} | changes)

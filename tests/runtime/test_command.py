@@ -1,0 +1,173 @@
+"""``emo-mm predict``: what may be named, what is saved, and what is said of bad files."""
+
+from __future__ import annotations
+
+import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deployed_files import write_onnx
+from descriptions import classifier, detector, segmenter
+from PIL import Image
+
+pytest.importorskip('onnxruntime')
+
+
+def save(path: Path, red: int = 200, green: int = 100) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((48, 64, 3), (red, green, 0), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp('models')
+    described = {'det': detector(), 'seg': segmenter(), 'cls': classifier()}
+    return {task: write_onnx(folder / f'{task}.onnx', metadata) for task, metadata in described.items()}
+
+
+def test_a_folder_with_bad_files_gives_the_good_ones_and_exit_code_1(models, run_cli, tmp_path):
+    save(tmp_path / 'in' / 'a.png')
+    save(tmp_path / 'in' / 'sub' / 'a.png', green=250)
+    (tmp_path / 'in' / 'b.jpg').write_bytes(b'')
+    (tmp_path / 'in' / 'notes.txt').write_text('no image')
+    done = run_cli('predict', tmp_path / 'in', '--model', models['cls'], '--batch', '2')
+    assert done.code == 1
+    bad = [line for line in done.err.splitlines() if 'error' in line]
+    assert bad == [f'error: {tmp_path}/in/b.jpg: is empty']
+    assert '2 images predicted, 1 failed' in done.err
+    assert done.out.splitlines() == [f'{tmp_path}/in/a.png: cat 0.831', f'{tmp_path}/in/sub/a.png: dog 0.738']
+
+
+def test_boxes_are_saved_in_the_format_of_coco_results(models, run_cli, tmp_path):
+    image = save(tmp_path / 'cat.png')
+    annotations = tmp_path / 'annotations.json'
+    content = {
+        'images': [{'id': 42, 'file_name': 'cat.png'}],
+        'categories': [{'id': 18, 'name': 'dog'}, {'id': 17, 'name': 'cat'}],
+    }
+    annotations.write_text(json.dumps(content))
+    arguments = ('predict', image, '--model', models['det'], '--out', tmp_path / 'out', '--save-json')
+    assert run_cli(*arguments).code == 0
+    (first, *_) = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert (first['image_id'], first['category_id'], first['category']) == (1, 1, 'cat')
+    assert first['bbox'] == [4, 4, 16, 16]
+    assert run_cli(*arguments, '--coco-ids', annotations).code == 0
+    (first, *_) = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert (first['image_id'], first['category_id']) == (42, 17)
+    annotations.write_text('{}')
+    done = run_cli(*arguments, '--coco-ids', annotations)
+    assert (done.code, 'is no COCO annotation file' in done.err) == (1, True)
+
+
+def test_masks_and_pictures_are_saved(models, run_cli, tmp_path):
+    save(tmp_path / 'in' / 'red.png')
+    save(tmp_path / 'in' / 'green.png', green=250)
+    out = tmp_path / 'out'
+    flags = ('--save-json', '--save-masks', '--save-images')
+    assert run_cli('predict', tmp_path / 'in' / '*.png', '--model', models['seg'], '--out', out, *flags).code == 0
+    for name, label in (('red', 0), ('green', 1)):
+        with Image.open(out / 'masks' / f'{name}.png') as mask:
+            assert mask.mode == 'L'
+            np.testing.assert_array_equal(np.asarray(mask), np.full((48, 64), label))
+        with Image.open(out / 'images' / f'{name}.jpg') as picture:
+            assert picture.size == (64, 48)
+    entries = {Path(x['file_name']).stem: x for x in json.loads((out / 'results.json').read_text())}
+    assert entries['green']['pixels'] == {'dog': 48 * 64}
+    assert entries['green']['mask'] == 'masks/green.png'
+
+
+def test_boxes_are_drawn_in_the_colours_of_the_classes(models, run_cli, tmp_path):
+    image = save(tmp_path / 'cat.png')
+    assert run_cli('predict', image, '--model', models['det'], '--out', tmp_path, '--save-images').code == 0
+    with Image.open(tmp_path / 'images' / 'cat.jpg') as picture:
+        drawn = np.asarray(picture.convert('RGB')).astype(int)
+    # on the right side of the best box, 20, and within the tolerance of JPEG
+    assert np.abs(drawn[10:18, 20] - [220, 20, 60]).mean() < 60
+
+
+def test_probabilities_are_saved(models, run_cli, tmp_path):
+    image = save(tmp_path / 'cat.png')
+    assert run_cli('predict', image, '--model', models['cls'], '--out', tmp_path, '--save-json').code == 0
+    (entry,) = json.loads((tmp_path / 'results.json').read_text())
+    assert (entry['class'], entry['label']) == ('cat', 0)
+    assert sum(entry['probabilities']) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.fixture
+def video(tmp_path) -> Path:
+    cv2 = pytest.importorskip('cv2')
+    path = tmp_path / 'video.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+    if not writer.isOpened():
+        pytest.skip('this OpenCV writes no videos')
+    for index in range(8):
+        frame = np.random.default_rng(index).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def test_every_frame_of_a_video_is_predicted(models, run_cli, video):
+    done = run_cli('predict', video, '--model', models['cls'], '--batch', '3')
+    assert (done.code, len(done.out.splitlines())) == (0, 8)
+    assert done.out.startswith(f'{video} frame 1: ')
+
+
+def test_a_truncated_video_gives_its_frames_and_one_error(models, run_cli, video):
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) // 2])
+    done = run_cli('predict', video, '--model', models['cls'])
+    assert done.code == 1
+    errors = [line for line in done.err.splitlines() if line.startswith('error')]
+    assert len(errors) == 1
+    assert errors[0].startswith(f'error: {video}: is damaged or cut off after frame {len(done.out.splitlines())}')
+
+
+def test_an_image_at_an_address_is_fetched(models, run_cli, tmp_path):
+    save(tmp_path / 'cat.png')
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler.log_message = lambda *_: None
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_port}'
+        done = run_cli('predict', f'{address}/cat.png', f'{address}/dog.png', '--model', models['cls'])
+        server.shutdown()
+    assert done.code == 1
+    assert done.out.splitlines() == [f'{address}/cat.png: cat 0.831']
+    assert f'error: {address}/dog.png: cannot be had' in done.err
+
+
+@pytest.mark.parametrize(
+    ('source', 'said'),
+    [
+        ('nothing.jpg', 'there is no such file or folder'),
+        ('*.jpg', 'no file fits this'),
+        ('empty', 'the folder has no images'),
+        ('file:///etc/hosts', 'addresses start with http'),
+    ],
+)
+def test_a_source_that_is_not_there_is_told_before_anything_is_loaded(source, said, run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'empty').mkdir()
+    done = run_cli('predict', source, '--model', 'no-such-model.onnx')
+    assert done.code == 1
+    assert done.err == f'error: {source}: {said}' + done.err.removeprefix(f'error: {source}: {said}')
+    assert len(done.err.splitlines()) == 1
+
+
+def test_options_that_do_not_fit_the_model_are_refused(models, run_cli, tmp_path):
+    image = save(tmp_path / 'cat.png')
+    for flags, said in (
+        (('--weights', 'x.pth'), '--weights: '),
+        (('--save-masks',), 'is no segmenter'),
+        (('--batch', '0'), '--batch is 0'),
+        (('--score-threshold', '2'), '--score-threshold is 2.0'),
+    ):
+        done = run_cli('predict', image, '--model', models['det'], *flags)
+        assert (done.code, said in done.err) == (1, True)
