@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from emo_mm.models.layers.irmb import IRMB
-from emo_mm.models.layers.pointwise import multiply
+from emo_mm.models.layers.pointwise import PointwiseConv2d, multiply
 from emo_mm.models.layers.window_attention import hybrid_window_attention, window_grid, window_pad
 
 LAYER_SCALE = 1e-6
@@ -51,6 +51,7 @@ class I2RMB(IRMB):
         ValueError: If ``num_heads`` does not divide the widths.
     """
 
+    layer_scale: nn.Module
     attention_expands = True
 
     def __init__(
@@ -90,13 +91,15 @@ class I2RMB(IRMB):
 
     def attend(self, x: Tensor) -> Tensor:
         """Return the attended expansion, (N, m, H, W), for a normalised map of shape (N, s, H, W)."""
+        expansion = self.v[0]
         assert self.qk is not None
+        assert isinstance(expansion, PointwiseConv2d)
         shape = x.shape[0], x.shape[2], x.shape[3]
         grid = window_grid(shape[1], shape[2], self.window_size)
         x = window_pad(x.permute(0, 2, 3, 1), grid, self.pad_value)  # N,s,H,W -> N,H,W,s -> N,H',W',s
         # Both cuts have the same padding, so projecting before the cut does for both.
         qk = self.qk.on_last_axis(x)  # N,H',W',s -> N,H',W',2s
-        v = self.v[1](self.v[0].on_last_axis(x))  # N,H',W',s -> N,H',W',m
+        v = self.v[1](expansion.on_last_axis(x))  # N,H',W',s -> N,H',W',m
         x = hybrid_window_attention(qk, v, grid, shape, self.num_heads)  # N,H,W,m
         return x.permute(0, 3, 1, 2)  # N,H,W,m -> N,m,H,W
 
