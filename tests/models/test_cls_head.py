@@ -15,7 +15,7 @@ pytestmark = pytest.mark.toolbox
 NAMES = ['emo_1m', 'emo_2m', 'emo_5m', 'emo_6m', 'emov2_1m']
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def mmpretrain():
     """mmpretrain with its modules registered, for parts built by hand."""
     register_toolbox('mmpretrain')
