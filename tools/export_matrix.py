@@ -7,6 +7,7 @@ import argparse
 import sys
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from emo_mm.errors import UserError
 
@@ -27,11 +28,9 @@ def main() -> int:
 
     from emo_mm.deploy.matrix import MODELS, matrix, table, write_into
 
-    ways = [(way.split(',')[0], (way.split(',') + ['float32'])[1]) for way in args.ways or ()]
+    ways = [(way.split(',')[0], [*way.split(','), 'float32'][1]) for way in args.ways or ()]
     try:
-        rows = matrix(
-            plain, args.models or MODELS, ways or None, args.batch, args.rounds, args.threads, args.images
-        )
+        rows = matrix(plain, args.models or MODELS, ways or None, args.batch, args.rounds, args.threads, args.images)
         text = table(rows, args.batch, args.threads)
         print(text)
         write_into(args.out, text)
@@ -41,7 +40,7 @@ def main() -> int:
     return 0
 
 
-def plain(model):  # noqa: ANN001, ANN201
+def plain(model: Any) -> Any:
     """Return a copy of a model whose backbone is the plain formulation that the tests compare with."""
     import torch
     from torch import nn
@@ -52,7 +51,7 @@ def plain(model):  # noqa: ANN001, ANN201
     from emo_mm.models.emo import official_key
 
     class Plain(nn.Module):
-        def __init__(self, backbone) -> None:
+        def __init__(self, backbone: Any) -> None:
             super().__init__()
             self.tensors = {official_key(key): value for key, value in backbone.state_dict().items()}
             self.name, self.window = f'emo_{backbone.arch}', backbone.window_sizes[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ class Tolerance:
     agreement: float
 
 
-# Half precision stores 11 bits of each weight. Quantized networks may be off in single values: what counts is agreement.
+# Half precision has 11 bits. Quantized networks may be off in single values: what counts is agreement.
 TOLERANCES = {
     'float32': Tolerance(1e-3, 0.995),
     'half': Tolerance(0.1, 0.95),
@@ -129,7 +129,7 @@ def cases(metadata: Metadata, size: tuple[int, int]) -> Iterator[tuple[int, tupl
 
 
 def check(
-    run: Run, reference: Graph, images: Sequence[np.ndarray], size: tuple[int, int], seconds: float | None = None
+    run: Run, reference: Graph, images: Sequence[np.ndarray], size: tuple[int, int]
 ) -> Iterator[tuple[int, tuple[int, int], Found]]:
     """Compare a file with PyTorch, case by case.
 

@@ -132,7 +132,8 @@ def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
             failed.append(f'{batch} x {case[0]}x{case[1]}')
     if failed:
         raise UserError(
-            f'{path}: answers differ from PyTorch at {", ".join(failed)}{_open_axes(metadata)}: {describe(total, metadata)}; '
+            f'{path}: answers differ from PyTorch at {", ".join(failed)}{_open_axes(metadata)}: '
+            f'{describe(total, metadata)}; '
             f'tolerated are a relative error of {limit.error:g} and {limit.agreement:.1%} agreement'
         )
     return replace(exported, found=total)
@@ -161,9 +162,7 @@ def prepare(loaded: LoadedModel, options: ExportOptions) -> tuple[Job, Graph, tu
     calibration = []
     if options.precision == 'int8':
         photographs = images_in(options.images, CALIBRATION_IMAGES)
-        calibration = [
-            input_of(_repeated([image], metadata.input.batch or 1), size, metadata) for image in photographs
-        ]
+        calibration = [input_of(_repeated([image], metadata.input.batch or 1), size, metadata) for image in photographs]
     return Job(Graph(form, metadata), example, options.precision, calibration), Graph(loaded.model, metadata), size
 
 
@@ -183,7 +182,9 @@ def write(kind: Format, job: Job, path: Path) -> None:
     except OSError as error:
         raise UserError(f'{path}: cannot be written: {error.strerror or error}') from error
     except Exception as error:  # each exporter has its own
-        raise UserError(f'{job.metadata.model} cannot be exported{_open_axes(job.metadata)}: {first_line(error)}') from error
+        raise UserError(
+            f'{job.metadata.model} cannot be exported{_open_axes(job.metadata)}: {first_line(error)}'
+        ) from error
 
 
 def tolerance(options: ExportOptions) -> Tolerance:
@@ -194,7 +195,8 @@ def tolerance(options: ExportOptions) -> Tolerance:
 
 def describe(found: Found, metadata: Metadata) -> str:
     """Return what a check found, in words."""
-    return f'largest error {found.error:.2g} ({found.relative:.1g} of the largest value), {found.agreement:.2%} of {found.total} {unit(metadata)}'
+    error = f'largest error {found.error:.2g} ({found.relative:.1g} of the largest value)'
+    return f'{error}, {found.agreement:.2%} of {found.total} {unit(metadata)}'
 
 
 def _print_metrics(loaded: LoadedModel, options: ExportOptions, exported: Exported) -> None:
@@ -216,7 +218,9 @@ def _print_metrics(loaded: LoadedModel, options: ExportOptions, exported: Export
     experimental = ' (experimental)' if options.int8 else ''
     for name, before in metrics[0].items():
         after = metrics[1][name]
-        print(f'{name}: float32 {before:.4f}, {options.precision}{experimental} {after:.4f}, change {after - before:+.4f}')
+        print(
+            f'{name}: float32 {before:.4f}, {options.precision}{experimental} {after:.4f}, change {after - before:+.4f}'
+        )
 
 
 def _name(metadata: Metadata, options: ExportOptions, size: tuple[int, int]) -> str:

@@ -16,8 +16,9 @@ from emo_mm.models.layers.window_attention import multi_head_attention, window_g
 def deploy_form(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
     """Return a copy of a detector, segmenter or classifier to trace.
 
-    Norms are folded and nothing works in place. For a fixed size, padding and the number of windows are decided, windows
-    are cut by transposes of rank 4, and anchors are constants; otherwise windows are gathered, which assumes nothing.
+    Norms are folded and nothing works in place. For a fixed size, padding and the number of windows are decided,
+    windows are cut by transposes of rank 4, and anchors are constants; otherwise windows are gathered, which assumes
+    nothing.
 
     Args:
         model: The model; it stays as it is.

@@ -73,14 +73,15 @@ class Graph(nn.Module):
         levels = [torch.full((count,), level, dtype=torch.int64) for level, count in enumerate(counts)]
         return boxes, scores, torch.cat(levels)  # A
 
-
     def _decode_by_level(self, images: Tensor) -> tuple[Tensor, Tensor, list[int]]:
         """Decode each level by itself: tracing with open axes, their sum would be reasoned about at every step."""
         head = self.network.model.bbox_head
         logits, deltas = head(self.network.model.extract_feat(images))
         sizes = [level.shape[-2:] for level in logits]
         levels = []
-        for anchors, classes, delta in zip(head.prior_generator.grid_priors(sizes, device='cpu'), logits, deltas, strict=True):
+        for anchors, classes, delta in zip(
+            head.prior_generator.grid_priors(sizes, device='cpu'), logits, deltas, strict=True
+        ):
             # N,a·c,h,w -> N,h,w,a·c -> N·h·w·a,c
             classes = classes.permute(0, 2, 3, 1).reshape(-1, head.cls_out_channels)
             scores = classes.sigmoid() if head.use_sigmoid_cls else classes.softmax(-1)[..., :-1]

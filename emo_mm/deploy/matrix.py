@@ -85,7 +85,9 @@ def matrix(
     for name in models:
         print(f'{name} ...', flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            rows += _measure_model(name, plain, ways or installed_ways(), batches, rounds, threads, images, Path(folder))
+            rows += _measure_model(
+                name, plain, ways or installed_ways(), batches, rounds, threads, images, Path(folder)
+            )
     return rows
 
 

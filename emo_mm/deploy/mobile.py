@@ -110,7 +110,17 @@ def write_mnn(job: Job, path: Path) -> None:
         plain = Path(folder) / 'plain.onnx'
         write_onnx(Job(job.graph, job.example, 'float32', []), plain)
         code = 'import sys; from MNN.tools.mnnconvert import main; sys.exit(main())'
-        command = [sys.executable, '-c', code, '-f', 'ONNX', '--modelFile', str(plain), '--MNNModel', str(path.resolve())]
+        command = [
+            sys.executable,
+            '-c',
+            code,
+            '-f',
+            'ONNX',
+            '--modelFile',
+            str(plain),
+            '--MNNModel',
+            str(path.resolve()),
+        ]
         _call([*command, '--bizCode', KEY, *(['--fp16'] if job.precision == 'half' else [])], folder)
 
 
@@ -180,7 +190,9 @@ MOBILE_FORMATS = {
     'litert': Format(
         '.tflite', write_litert, open_litert, ('litert_torch', 'ai_edge_litert'), 'export-litert', carries=False
     ),
-    'executorch': Format('.pte', write_executorch, open_executorch, ('executorch',), 'export-executorch', carries=False),
+    'executorch': Format(
+        '.pte', write_executorch, open_executorch, ('executorch',), 'export-executorch', carries=False
+    ),
     'ncnn': Format(
         '.param',
         write_ncnn,

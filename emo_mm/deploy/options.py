@@ -92,7 +92,9 @@ class ExportOptions:
         match = re.fullmatch(r'(\d{1,6})(?:x(\d{1,6}))?', self.input)
         sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not all(MIN_SIDE <= side <= MAX_SIDE for side in sides):
-            raise UserError(f'--input {self.input}: it must be SIDE or HEIGHTxWIDTH, each {MIN_SIDE} to {MAX_SIDE} pixels')
+            raise UserError(
+                f'--input {self.input}: it must be SIDE or HEIGHTxWIDTH, each {MIN_SIDE} to {MAX_SIDE} pixels'
+            )
         return sides
 
 
