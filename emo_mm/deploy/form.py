@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emo_mm.deploy.fuse import fuse
+from emo_mm.models.emo import EMO
 from emo_mm.models.layers import IRMB
 from emo_mm.models.layers.window_attention import multi_head_attention, window_grid
 
@@ -61,6 +62,17 @@ class FixedSizeIRMB(IRMB):
             x = x.reshape(batch, n1, h, w * n2 * channels).transpose(1, 2)  # -> N, n1, h, W'·s -> N, h, n1, W'·s
         x = x.reshape(batch, h * n1, w * n2, channels)  # -> N,H',W',s
         return x.permute(0, 3, 1, 2)[:, :, :height, :width]  # -> N,s,H',W' -> N,s,H,W
+
+
+class PlainLayoutEMO(EMO):
+    """The backbone without a layout in memory of its own, for tracers whose views would be made for it."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return what :meth:`EMO.forward` does."""
+        maps = [self.stem(x)]
+        for stage in self.stages[: max(self.out_indices)]:
+            maps.append(stage(maps[-1]))
+        return tuple(maps[index] for index in self.out_indices)
 
 
 class FixedAnchors(nn.Module):

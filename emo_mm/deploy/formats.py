@@ -192,8 +192,6 @@ def without_copies(program: torch.export.ExportedProgram) -> torch.export.Export
     """Take out of a traced program what only changes the layout in memory, which other runtimes choose themselves."""
     aten = torch.ops.aten
     for node in list(program.graph.nodes):
-        if node.target == aten.view.default:  # was traced for the layout that goes
-            node.target = aten.reshape.default
         if node.target in (aten.contiguous.default, aten.clone.default, aten.alias.default):
             node.replace_all_uses_with(node.args[0])
             program.graph.erase_node(node)

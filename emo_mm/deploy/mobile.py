@@ -9,13 +9,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from emo_mm.deploy.form import PlainLayoutEMO
 from emo_mm.deploy.formats import Format, Job, Run, program_of, quiet, without_copies, write_onnx
 from emo_mm.errors import UserError
+from emo_mm.models.emo import EMO
 from emo_mm.runtime.metadata import KEY, Metadata
 
 
@@ -48,9 +52,13 @@ def write_executorch(job: Job, path: Path) -> None:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
+    graph = deepcopy(job.graph)
+    for module in graph.modules():
+        if isinstance(module, EMO):
+            module.__class__ = PlainLayoutEMO
     # flatc, which writes the file, is one of ExecuTorch's own programs
     with quiet(), _on_path(Path(sys.executable).parent):
-        lowered = to_edge_transform_and_lower(without_copies(program_of(job)), partitioner=[XnnpackPartitioner()])
+        lowered = to_edge_transform_and_lower(program_of(replace(job, graph=graph)), partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
 
 
