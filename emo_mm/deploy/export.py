@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from emo_mm.predict.loading import LoadedModel
 
 CHECKED_IMAGES = 8
-CALIBRATION_IMAGES = 64
+CALIBRATION_IMAGES = 32
 TRACED = (456, 488)  # least height and width to trace open axes at: every map has several pixels and windows
 
 

@@ -58,8 +58,24 @@ def write_executorch(job: Job, path: Path) -> None:
             module.__class__ = PlainLayoutEMO
     # flatc, which writes the file, is one of ExecuTorch's own programs
     with quiet(), _on_path(Path(sys.executable).parent):
-        lowered = to_edge_transform_and_lower(program_of(replace(job, graph=graph)), partitioner=[XnnpackPartitioner()])
+        program = _copied_before_views(program_of(replace(job, graph=graph)).run_decompositions({}))
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
+
+
+def _copied_before_views(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Copy what is viewed: ExecuTorch lays maps out anew, and views of the traced layout would not fit."""
+    aten = torch.ops.aten
+    for node in list(program.graph.nodes):
+        if node.target == aten.view.default:
+            with program.graph.inserting_before(node):
+                copy = program.graph.call_function(
+                    aten.clone.default, (node.args[0],), {'memory_format': torch.contiguous_format}
+                )
+            copy.meta = {**node.args[0].meta, 'val': node.args[0].meta['val'].contiguous()}
+            node.replace_input_with(node.args[0], copy)
+    program.graph_module.recompile()
+    return program
 
 
 def open_executorch(path: Path, metadata: Metadata, threads: int) -> Run:
