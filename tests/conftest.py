@@ -49,3 +49,12 @@ def run_cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., CliResult]:
         return CliResult(code, out, err)
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _no_scope_of_another_test():
+    """Forget the default scope that a runner or an inferencer of MMEngine sets for the rest of its process."""
+    yield
+    from mmengine.registry import DefaultScope
+
+    DefaultScope._instance_dict.clear()

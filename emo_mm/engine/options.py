@@ -142,6 +142,7 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> list[str]:
     if options.amp:
         _use_amp(cfg)
     lines += _use_float32_on_cpu(cfg)
+    _use_fused_optimizer(cfg)
     if options.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(f'--auto-scale-lr: the config {options.config} has no auto_scale_lr.base_batch_size')
@@ -151,6 +152,16 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> list[str]:
         cfg.load_from = None if options.resume == 'auto' else _existing(options.resume, '--resume')
     _log_short_runs(cfg)
     return lines
+
+
+def _use_fused_optimizer(cfg: Config) -> None:
+    """Let Adam and AdamW do a step in one kernel for each parameter: the same step with fewer calls."""
+    import torch
+
+    optimizer = cfg.optim_wrapper.get('optimizer', {})
+    # Before 2.4 PyTorch had the kernels for GPUs only.
+    if optimizer.get('type') in ('Adam', 'AdamW') and tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 4):
+        optimizer.setdefault('fused', True)
 
 
 def set_length(cfg: Config, epochs: int | None, iters: int | None) -> None:

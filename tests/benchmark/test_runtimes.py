@@ -56,7 +56,7 @@ def test_memory_kept_for_backward_leaves_parameters_out_and_counts_storages_once
 def test_a_training_step_changes_the_weights_and_recomputation_keeps_less() -> None:
     subject = find_subject('emo_1m')
     plain, recomputing = (
-        make_step(Contestant(subject, 'eager', mode, 'fp32', 'cpu', (64, 64), 2, 1)) for mode in ('train', 'train-cp')
+        make_step(Contestant(subject, 'eager', mode, 'fp32', 'cpu', (160, 160), 2, 1)) for mode in ('train', 'train-cp')
     )
     assert plain.trained is not None
     before = [parameter.detach().clone() for parameter in plain.trained]

@@ -9,9 +9,9 @@ from torch import nn
 from emo_mm.models.layers import IRMB
 
 
-def block(stride=1, act='silu', num_heads=0):
+def block(stride=1, act='silu', num_heads=0, kernel_size=3):
     torch.manual_seed(0)
-    module = IRMB(8, 8, 3, 3, stride, norm='ln' if num_heads else 'bn', act=act, num_heads=num_heads).double()
+    module = IRMB(8, 8, 3, kernel_size, stride, norm='ln' if num_heads else 'bn', act=act, num_heads=num_heads).double()
     for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.weight.data.uniform_(0.5, 1.5)
         norm.bias.data.uniform_(-0.5, 0.5)
@@ -114,3 +114,13 @@ def test_hooks_on_the_parts_see_what_passes_in_training(part):
     getattr(module, part).register_forward_hook(lambda *_: seen.append(part))
     module(torch.randn(2, 8, 8, 8, dtype=torch.float64)).sum().backward()
     assert seen == [part]
+
+
+@pytest.mark.parametrize('size', [(9, 11), (8, 12), (4, 3), (1, 1)])
+@pytest.mark.parametrize(('kernel_size', 'stride'), [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)])
+def test_kernels_of_any_width_get_the_gradient_of_autograd(kernel_size, stride, size):
+    lean = block(stride, kernel_size=kernel_size)
+    x = torch.randn(3, 8, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    plain = as_autograd_does(lean)
+    for ours, theirs in zip(step(lean, x), step(plain, x), strict=True):
+        torch.testing.assert_close(ours, theirs)
