@@ -45,6 +45,12 @@ def pins(*names: str) -> dict[str, str]:
     return dict(re.findall(r'^([\w.-]+)==([^\s;]+)', '\n'.join(lines), re.MULTILINE))
 
 
+def exact(*names: str) -> list[str]:
+    """Return requirements of exporting that take the pinned versions only; several of them would change torch."""
+    pinned = pins('common', 'deploy', 'export')
+    return [f'{name}=={pinned[name]}' for name in ('torch', *names)]
+
+
 def compatible(names: tuple[str, ...], pinned: dict[str, str]) -> list[str]:
     """Return requirements that take the pinned version or a later patch release of it."""
     return [f'{name}~={pinned[name]}' for name in names]
@@ -91,7 +97,14 @@ setup(
         **{s: [*TRAINING, *compatible(names, pins(s, f'mmcv-{s}')), 'ftfy', 'regex'] for s, names in STACKS.items()},
         'runtime': compatible(('onnxruntime',), pins('deploy')),
         'openvino': compatible(('openvino',), pins('deploy')),
-        'export': compatible(('onnx', 'onnxscript', 'onnxruntime'), pins('deploy')),
+        'export': exact('onnx', 'onnxscript', 'onnxruntime'),
+        'export-openvino': exact('onnx', 'onnxscript', 'openvino'),
+        'export-litert': exact('litert-torch', 'ai-edge-litert'),
+        'export-executorch': exact('executorch'),
+        'export-ncnn': exact('ncnn', 'pnnx'),
+        'export-mnn': exact('onnx', 'onnxscript', 'onnxruntime', 'MNN'),
+        'export-coreml': exact('coremltools'),
+        'int8': exact('nncf'),
         'dev': compatible(('pytest', 'hypothesis', 'ruff', 'mypy'), pins('dev')),
     },
 )

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_test)
 
+    _add_export_command(commands)
     _add_predict_command(commands)
     _add_data_command(commands)
     _add_weights_command(commands)
@@ -114,6 +115,34 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         data.add_argument(f'--{split}-ann', metavar='PATH', help=f'{split}: COCO annotation file, or folder of masks')
         data.add_argument(f'--{split}-images', metavar='DIR', help=f'{split}: folder of images, or class-folder tree')
     data.add_argument('--classes', metavar='FILE', help='text file of class names (masks)')
+
+
+def _add_export_command(commands: Any) -> None:
+    command = commands.add_parser('export', help='write a file for another runtime, and check it there')
+    command.add_argument('model', help='name or path of a config, or a checkpoint of our training')
+    command.add_argument('--weights', metavar='W', help='checkpoint of the whole model, for a config')
+    command.add_argument(
+        '--format',
+        default='onnx',
+        metavar='F',
+        help='onnx, openvino, torch, litert, executorch, ncnn, mnn or coreml (onnx)',
+    )
+    command.add_argument('--input', metavar='SIZE', help="SIDE or HEIGHTxWIDTH in pixels; the config's own without")
+    command.add_argument('--dynamic', metavar='AXES', help='axes to leave open, of batch,height,width')
+    command.add_argument('--batch', type=int, default=1, metavar='N', help='images at once, where it is not open')
+    command.add_argument('--nms', choices=('none', 'graph'), default='none', help='select boxes in the graph')
+    command.add_argument('--half', action='store_true', help='weights in half precision')
+    command.add_argument('--int8', action='store_true', help='8 bits, experimental; calibrated by --calibration')
+    command.add_argument('--uint8', action='store_true', help='the input is RGB pixels, normalised in the graph')
+    command.add_argument('--logits', action='store_true', help="a segmenter's logits instead of its label map")
+    command.add_argument(
+        '--calibration', '--images', dest='images', metavar='DIR', help='photographs to calibrate by and to check with'
+    )
+    command.add_argument('--data-root', metavar='DIR', help='data set to print the metric by, before and after')
+    command.add_argument('--out', metavar='FILE', help='file to write; named after the model without')
+    command.add_argument('--tolerance', type=float, metavar='T', help='largest error, relative to the largest value')
+    command.add_argument('--threads', type=int, metavar='N', help='threads of the runtime in the check')
+    command.set_defaults(run=_export)
 
 
 def _add_predict_command(commands: Any) -> None:
@@ -229,6 +258,15 @@ def _test(args: argparse.Namespace) -> None:
         args.format_only,
         args.reduced_decoding,
     )
+
+
+def _export(args: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from emo_mm.deploy.export import export
+    from emo_mm.deploy.options import ExportOptions
+
+    export(ExportOptions(**{field.name: getattr(args, field.name) for field in fields(ExportOptions)}))
 
 
 def _predict(args: argparse.Namespace) -> int:

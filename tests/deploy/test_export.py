@@ -1,0 +1,252 @@
+"""Exported files: written, run in their runtime, and compared with PyTorch."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
+
+from emo_mm.compat import register_toolbox
+from emo_mm.configs import get_config
+from emo_mm.deploy.check import Found, compare, images_in, input_of, match
+from emo_mm.deploy.export import TOLERANCES, export_loaded, prepare
+from emo_mm.deploy.form import deploy_form
+from emo_mm.deploy.formats import formats, program_of
+from emo_mm.deploy.matrix import BEGIN, END, write_into
+from emo_mm.deploy.options import ExportOptions
+from emo_mm.errors import UserError
+from emo_mm.models.emo import ARCHS
+from emo_mm.predict.loading import LoadedModel
+from emo_mm.runtime.results import Detections
+from emo_mm.runtime.sessions import open_session
+
+pytestmark = pytest.mark.toolbox
+for module in ('onnx', 'onnxscript', 'onnxruntime'):
+    pytest.importorskip(module)
+
+NAMES = {'det': 'ssdlite_emo_1m_demo', 'seg': 'deeplabv3_emo_1m_demo', 'cls': 'emo_1m_demo'}
+
+
+@cache
+def shallow(task: str) -> LoadedModel:
+    """Return a model with one block of each kind and random weights, under its config's name."""
+    cfg = get_config(NAMES[task])
+    register_toolbox(cfg.default_scope)
+    cfg.model.backbone.update(arch={**ARCHS['1m'], 'depths': (1, 1, 2, 2)}, init_cfg=None)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):  # so that what windows are padded with matters
+            torch.nn.init.normal_(module.bias)
+    if task == 'det':  # scores on both sides of the threshold
+        for name, parameter in model.bbox_head.named_parameters():
+            if 'cls_convs' in name and name.endswith('bias'):
+                torch.nn.init.normal_(parameter)
+    return LoadedModel(NAMES[task], cfg, model, {}, 'abc')
+
+
+def options(path, **changes) -> ExportOptions:
+    return ExportOptions('model', out=str(path), threads=1, **changes)
+
+
+@pytest.mark.parametrize(
+    ('task', 'size', 'kind'), [('det', '100', 'boxes'), ('seg', '96x120', 'labels'), ('cls', None, 'probabilities')]
+)
+def test_an_onnx_file_answers_as_pytorch_and_describes_itself(tmp_path, capsys, task, size, kind):
+    exported = export_loaded(shallow(task), options(tmp_path / 'model.onnx', input=size))
+    assert exported.found.images == 8
+    assert exported.found.total >= 8
+    assert exported.found.agreement > 0.999
+    session = open_session(tmp_path / 'model.onnx')
+    assert session.metadata == exported.metadata
+    assert session.metadata.output.kind == kind
+    assert session.metadata.weights_sha256 == 'abc'
+    assert [path.name for path in tmp_path.iterdir()] == ['model.onnx']  # the weights are inside
+    assert 'largest error' in capsys.readouterr().out
+
+
+def test_a_graph_with_open_axes_is_checked_at_other_sizes_and_batches(tmp_path, capsys):
+    exported = export_loaded(shallow('cls'), options(tmp_path / 'model.onnx', dynamic='batch,height,width'))
+    assert (exported.metadata.input.batch, exported.metadata.input.height) == (None, None)
+    lines = capsys.readouterr().out
+    assert '1 x 96x96' in lines
+    assert '3 x 133x72' in lines
+    # a single window, and one image
+    (out,) = open_session(tmp_path / 'model.onnx').run(np.zeros((1, 3, 40, 70), np.float32))
+    assert out.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_boxes_are_selected_in_the_graph_of_openvino_from_pixels(tmp_path):
+    pytest.importorskip('openvino')
+    exported = export_loaded(
+        shallow('det'), options(tmp_path / 'model.xml', format='openvino', batch=2, nms='graph', uint8=True, input='96')
+    )
+    spec = exported.metadata.input
+    assert (spec.dtype, spec.layout, exported.metadata.output.kind) == ('uint8', 'NHWC', 'detections')
+    assert exported.found.total > 0
+    assert open_session(tmp_path / 'model.xml').metadata == exported.metadata
+
+
+def test_selection_in_the_graph_is_that_of_prediction():
+    outside = prepare(shallow('det'), options('x.onnx', input='96'))[1]
+    inside = prepare(shallow('det'), options('x.onnx', input='96', nms='graph'))[1]
+
+    def run(batch):
+        with torch.no_grad():
+            return [output.numpy() for output in outside(torch.from_numpy(batch))]
+
+    from emo_mm.runtime.postprocess import results_of
+    from emo_mm.runtime.preprocess import Prepared
+
+    images = [np.asarray(Image.fromarray(image).resize((96, 96))) for image in images_in(None, 2)]
+    batch = input_of(images, (96, 96), outside.metadata)
+    prepared = [Prepared(image, (96, 96)) for image in images]
+    expected = results_of(run(batch), prepared, (96, 96), outside.metadata)
+    with torch.no_grad():
+        selected = [output.numpy() for output in inside(torch.from_numpy(batch))]
+    for one, other in zip(results_of(selected, prepared, (96, 96), inside.metadata), expected, strict=True):
+        assert len(other.labels) > 0
+        assert len(one.labels) == len(other.labels)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize('task', ['det', 'seg', 'cls'])
+def test_the_deploy_form_has_rank_4_at_most_and_changes_nothing(task):
+    model, size = shallow(task).model, (100, 132)  # padded on both sides
+    form = deploy_form(model, size)
+    backbone = form.backbone
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for ours, theirs in zip(backbone(x), model.backbone(x), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        program = torch.export.export(backbone, (x,))
+    values = [node.meta['val'] for node in program.graph.nodes if isinstance(node.meta.get('val'), torch.Tensor)]
+    assert max(value.dim() for value in values) == 4
+    assert not any(getattr(module, 'inplace', False) for module in form.modules())
+
+
+def test_a_program_of_torch_comes_back_with_its_description(tmp_path):
+    exported = export_loaded(shallow('cls'), options(tmp_path / 'model.pt2', format='torch'))
+    assert exported.found.relative < 1e-4
+
+
+def test_beyond_the_tolerance_the_command_fails_and_keeps_the_file(tmp_path, monkeypatch, run_cli):
+    monkeypatch.setattr('emo_mm.predict.loading.load_for_prediction', lambda model, weights: shallow('cls'))
+    path = tmp_path / 'model.onnx'
+    done = run_cli('export', 'emo_1m_demo', '--input', '64', '--out', path, '--tolerance', '0')
+    assert done.code == 1
+    assert 'answers differ from PyTorch at 1 x 64x64' in done.err
+    assert path.is_file()
+
+
+def test_a_wrong_answer_is_no_number_to_overlook():
+    reference = prepare(shallow('cls'), options('x.onnx'))[1]
+    images = images_in(None, 2)[:1]
+
+    def run(batch, wrong):
+        with torch.no_grad():
+            return [reference(torch.from_numpy(batch))[0].numpy() + np.float32(wrong)]
+
+    assert compare(lambda batch: run(batch, 0), reference, images, (96, 96)).within(TOLERANCES['float32'])
+    for wrong in (0.01, float('nan')):
+        found = Found()
+        found.add(compare(lambda batch, wrong=wrong: run(batch, wrong), reference, images, (96, 96)))
+        assert not found.within(TOLERANCES['float32'])
+
+
+def test_boxes_match_by_class_and_place():
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
+    one = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 1]))
+    other = Detections(boxes + np.float32(0.1), np.array([0.85, 0.8], np.float32), np.array([0, 0]))
+    alike, error = match(one, other)
+    assert alike == 2  # the first box of each
+    assert error == pytest.approx(0.05)
+    assert match(one, Detections(boxes[:0], one.scores[:0], one.labels[:0])) == (0, 0.0)
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, run_cli):
+    find = importlib.util.find_spec
+    monkeypatch.setattr('emo_mm.deploy.formats.find_spec', lambda name: None if name == 'MNN' else find(name))
+    done = run_cli('export', 'emo_1m_demo', '--format', 'mnn')
+    assert (done.code, done.err) == (1, "error: --format mnn needs MNN: pip install 'emo-mm[export-mnn]'\n")
+    assert set(formats()) == {'onnx', 'openvino', 'torch', 'litert', 'executorch', 'ncnn', 'mnn', 'coreml'}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--format', 'tensorrt'], '--format tensorrt: it must be one of onnx'),
+        (['--input', '0'], '--input 0: it must be'),
+        (['--input', '320x'], '--input 320x: it must be'),
+        (['--input', '99999'], '--input 99999: it must be'),
+        (['--dynamic', 'depth'], "'depth' is none of batch, height, width"),
+        (['--dynamic', 'batch', '--format', 'ncnn'], 'fixed size'),
+        (['--dynamic', 'height', '--nms', 'graph'], 'needs a fixed height'),
+        (['--half', '--int8'], 'choose one'),
+        (['--half', '--format', 'torch'], '--half: not with --format torch'),
+        (['--nms', 'graph', '--format', 'ncnn'], '--nms graph: not with'),
+        (['--batch', '0'], '--batch 0'),
+        (['--tolerance', 'nan'], '--tolerance nan'),
+        (['--threads', '0'], '--threads 0'),
+        (['--data-root', 'x', '--format', 'torch'], '--data-root'),
+    ],
+)
+def test_a_wrong_option_is_named_before_anything_is_loaded(run_cli, monkeypatch, arguments, message):
+    monkeypatch.setattr('emo_mm.predict.loading.load_for_prediction', None)
+    done = run_cli('export', 'emo_1m_demo', *arguments)
+    assert done.code == 1
+    assert message in done.err
+    assert done.err.count('\n') == 1
+
+
+def test_options_that_do_not_fit_the_model_or_the_files_are_refused(tmp_path):
+    for task, changes, message in [
+        ('cls', {'nms': 'graph'}, 'finds no boxes'),
+        ('det', {'logits': True}, 'no segmenter'),
+        ('cls', {'images': str(tmp_path / 'none')}, 'no such folder'),
+        ('cls', {'images': str(tmp_path)}, 'has no images'),
+    ]:
+        with pytest.raises(UserError, match=message):
+            export_loaded(shallow(task), options(tmp_path / 'x.onnx', **changes))
+    with pytest.raises(UserError, match=r'end in \.onnx'):
+        export_loaded(shallow('cls'), options(tmp_path / 'x.tflite'))
+
+
+def test_an_axis_that_cannot_stay_open_is_refused_with_the_reason(monkeypatch):
+    job, *_ = prepare(shallow('cls'), options('x.onnx', dynamic='batch'))
+    one = type(job)(job.graph, job.example, job.precision, [])
+    monkeypatch.setattr(job.graph.network, 'forward', lambda images: images.reshape(2, -1))
+    with pytest.raises(UserError, match='--dynamic batch: emo_1m_demo cannot be traced with it'):
+        program_of(one)
+
+
+@pytest.mark.parametrize('name', ['litert', 'executorch', 'ncnn', 'mnn'])
+def test_formats_for_phones_answer_as_pytorch(tmp_path, name):
+    kind = formats()[name]
+    for module in kind.modules:
+        pytest.importorskip(module, reason=f'needs the extra {kind.extra}')
+    exported = export_loaded(shallow('cls'), options(tmp_path / f'model{kind.suffix}', format=name))
+    assert exported.found.relative < 1e-3
+    assert (tmp_path / f'model{kind.suffix}.json').read_text() == exported.metadata.to_json()
+
+
+def test_the_table_takes_its_place_in_the_document(tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text(f'before\n{BEGIN}\nold\n{END}\nafter\n')
+    write_into(page, 'new \\1')
+    assert page.read_text() == f'before\n{BEGIN}\n\nnew \\1\n\n{END}\nafter\n'
+    page.write_text('nothing')
+    with pytest.raises(UserError, match='lacks the lines'):
+        write_into(page, 'new')
+
+
+def test_models_and_training_do_not_import_the_exporters(repo_root):
+    sources = [path for part in ('models', 'engine') for path in (repo_root / 'emo_mm' / part).rglob('*.py')]
+    assert len(sources) > 10
+    assert not [path for path in sources if 'emo_mm.deploy' in path.read_text()]
