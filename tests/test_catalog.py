@@ -108,7 +108,8 @@ def test_models_table_of_an_unknown_task_is_an_error() -> None:
 @pytest.mark.toolbox
 def test_built_models_have_the_published_parameters(counts: dict[str, Any]) -> None:
     how = {n: published_as(e.params_m, counts[n].params / 1e6, 1) for n, e in CATALOG.items()}
-    assert {name: value for name, value in how.items() if value not in ('equal', 'cut')} == {}
+    others = {name: value for name, value in how.items() if value not in ('equal', 'cut')}
+    assert others == {'segformer_emov2_20m_ade20k': 'rounded'}  # 20.3998 M
 
 
 @pytest.mark.toolbox

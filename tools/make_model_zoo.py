@@ -139,7 +139,7 @@ def model_zoo_page(counts: Mapping[str, Recount], counter: str) -> str:
         '',
         'In brackets, how the published figure comes from the counted one: *equal* (either way), *rounded*, '
         '*cut* (further decimals dropped), or **differs**, with a note. Where rounding and cutting give two figures, '
-        'the published parameters are always the cut ones.',
+        'the published parameters are the cut ones, but for one.',
     ]
     for task, title in TASKS.items():
         lines += ['', f'## {title}']
