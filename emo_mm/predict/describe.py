@@ -52,6 +52,11 @@ def nms_of(cfg: Config) -> NMS | None:
     if task_scope(cfg) != 'mmdet':
         return None
     test = cfg.model.get('test_cfg') or {}
+    if 'rcnn' in test:
+        raise UserError(
+            f'{where} has a detector of two stages, which prediction and export do not know; '
+            "mmdet's own DetInferencer takes it"
+        )
     nms = dict(test.get('nms') or {})
     known = {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}  # the last decides about memory only
     if 'max_per_img' not in test or nms.get('type') != 'nms' or not set(nms) <= known:

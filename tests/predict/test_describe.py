@@ -47,8 +47,17 @@ def test_preprocessing_is_read_from_the_test_pipeline(name, expected):
     assert preprocessing_of(config(name)) == expected
 
 
-@pytest.mark.parametrize('name', list_models())
-def test_every_config_can_be_described(name):
+TWO_STAGES = [name for name in list_models('det') if name.startswith('mask-rcnn')]
+
+
+@pytest.mark.parametrize('name', TWO_STAGES)
+def test_detectors_of_two_stages_are_left_to_their_toolbox(name):
+    with pytest.raises(UserError, match='two stages.* DetInferencer'):
+        nms_of(config(name))
+
+
+@pytest.mark.parametrize('name', sorted(set(list_models()) - set(TWO_STAGES)))
+def test_every_config_of_one_stage_can_be_described(name):
     cfg = config(name)
     assert preprocessing_of(cfg).mean == IMAGENET['mean']
     assert (nms_of(cfg) is not None) == (cfg.default_scope == 'mmdet')
