@@ -52,7 +52,7 @@ TWO_STAGES = [name for name in list_models('det') if name.startswith('mask-rcnn'
 
 @pytest.mark.parametrize('name', TWO_STAGES)
 def test_detectors_of_two_stages_are_left_to_their_toolbox(name):
-    with pytest.raises(UserError, match='two stages.* DetInferencer'):
+    with pytest.raises(UserError, match=r'two stages.* DetInferencer'):
         nms_of(config(name))
 
 
