@@ -29,7 +29,8 @@ def deploy_form(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
     for module in form.modules():
         if getattr(module, 'inplace', False):
             module.inplace = False  # type: ignore[assignment]
-        if size is not None and isinstance(module, IRMB):
+        # EMOv2's block attends otherwise, and keeps its own form.
+        if size is not None and type(module) is IRMB:
             module.__class__ = FixedSizeIRMB
     if size is not None and hasattr(form, 'bbox_head'):
         _fix_anchors(form, size)
@@ -54,7 +55,7 @@ class FixedSizeIRMB(IRMB):
         if n2 > 1:
             x = x.transpose(1, 2)  # -> N·n1, n2, h·w, s
         v = x.reshape(batch * n1 * n2, h * w, channels)  # -> N·n1·n2, h·w, s
-        q, k = F.linear(v, self.qk.weight.flatten(1), self.qk.bias).chunk(2, dim=-1)  # B,T,2s -> twice B,T,s
+        q, k = self.qk.on_last_axis(v).chunk(2, dim=-1)  # B,T,2s -> twice B,T,s
         x = multi_head_attention(q, k, v, self.num_heads)  # B,T,s
         if n2 > 1:
             x = x.reshape(batch * n1, n2, h * w, channels).transpose(1, 2)  # -> N·n1, n2, h·w, s -> N·n1, h·w, n2, s

@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 import torch.utils.checkpoint as cp
 from torch import Tensor, nn
 from torch.compiler import is_compiling
@@ -106,7 +105,7 @@ class IRMB(nn.Module):
         grid = window_grid(shape[1], shape[2], self.window_size)
         x = window_pad(x.permute(0, 2, 3, 1), grid, self.pad_value)  # N,s,H,W -> N,H,W,s -> N,H',W',s
         v = window_partition(x, grid, strided=True)  # N,H',W',s -> B,T,s
-        q, k = F.linear(v, self.qk.weight.flatten(1), self.qk.bias).chunk(2, dim=-1)  # B,T,2s -> twice B,T,s
+        q, k = self.qk.on_last_axis(v).chunk(2, dim=-1)  # B,T,2s -> twice B,T,s
         v = multi_head_attention(q, k, v, self.num_heads)
         x = window_reverse(v, grid, shape, strided=True)  # B,T,s -> N,H,W,s
         return x.permute(0, 3, 1, 2)  # N,H,W,s -> N,s,H,W

@@ -137,26 +137,25 @@ class _LocalMixing(torch.autograd.Function):
                     (needs_x or needs_conv, needs_gain, needs_bias),
                 )
                 del normed
-            if needs_x or needs_conv:
-                if needs_conv:
-                    grad_conv = _depthwise_weight_gradient(grad_c, y, conv_weight, stride, padding)
-                if needs_x:
-                    grad_y = _aten.convolution_backward(
-                        grad_c,
-                        y,
-                        conv_weight,
-                        None,
-                        stride,
-                        padding,
-                        (1, 1),
-                        False,
-                        (0, 0),
-                        groups,
-                        (True, False, False),
-                    )[0]
-                    if skip:
-                        grad_y += grad_z
-                    grad_x = activation_backward(grad_y, x, grad_input=grad_y)  # in place
+            if needs_conv:
+                grad_conv = _depthwise_weight_gradient(grad_c, y, conv_weight, stride, padding)
+            if needs_x:
+                grad_y = _aten.convolution_backward(
+                    grad_c,
+                    y,
+                    conv_weight,
+                    None,
+                    stride,
+                    padding,
+                    (1, 1),
+                    False,
+                    (0, 0),
+                    groups,
+                    (True, False, False),
+                )[0]
+                if skip:
+                    grad_y += grad_z
+                grad_x = activation_backward(grad_y, x, grad_input=grad_y)  # in place
         return grad_x, grad_conv, grad_gain, grad_bias, grad_proj, *(None,) * 9
 
 
