@@ -71,15 +71,15 @@ def check_content(
         write_list(faults, folder / FAULT_LIST)
     number = sum(content.items.get('images', 0) for _, _, content in found)
     seconds = time.monotonic() - start
-    lines = [f'data check ({check}): {count(number, "image")} in {seconds:.1f} s: {summary(faults)}']
+    checked = f'{check} check of {count(number, "image")} in {seconds:.1f} s'
     if not faults:
-        return lines
+        return [f'{checked}: no fault']
     shown = [f'  {row}' for row in table(faults)]
     listed = f'  all of them: {folder / FAULT_LIST}'
     if policy == 'error' and any(fault.serious for fault in faults):
         ways = 'Mend them, leave them out with --bad-data skip, or pass over this check with --skip-check.'
-        raise UserError('\n'.join([f'the data have faults; {lines[0]}', *shown, listed, ways]))
-    lines += [*shown, listed]
+        raise UserError('\n'.join([f'the data have {summary(faults)} ({checked})', *shown, listed, ways]))
+    lines = [f'{checked}: {summary(faults)}', *shown, listed]
     for index, (split, dataset, content) in enumerate(found):
         if any(fault.serious for fault in content.faults):
             lines += leave_out(cfg, split, dataset, content, folder / 'checked_data' / f'{index}_{split}')
