@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from emo_mm.data.splits import DataRequest
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 SHARED = Path(__file__).parents[2] / 'shared' / 'data'
 

@@ -58,11 +58,11 @@ def _write_coco(source: Path, drops: dict[str, set[int]], target: Path) -> str:
     """Write an annotation file without some images and boxes; return how many were left out, in words."""
     content = parse_annotations(source)
     images = [image for index, image in enumerate(content['images']) if index not in drops['images']]
-    gone = {image['id'] for image in content['images']} - {image['id'] for image in images}
+    kept = {image['id'] for image in images}
     boxes = [
         box
         for index, box in enumerate(content.get('annotations', []))
-        if index not in drops['annotations'] and box['image_id'] not in gone
+        if index not in drops['annotations'] and box['image_id'] in kept
     ]
     before = len(content.get('annotations', []))
     if 'annotations' in content:

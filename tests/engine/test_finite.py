@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ _numbers = itertools.count()
 class NumberedImages(Dataset):
     """Noise; the images of ``bad`` hold a number with which no loss is finite, those of ``flat`` are zero."""
 
-    metainfo = {'classes': ('a', 'b')}
+    metainfo: ClassVar = {'classes': ('a', 'b')}
 
     def __init__(self, bad=(), flat=(), value=float('nan')):
         self.bad, self.flat, self.value = bad, flat, value
