@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import re
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emo_mm.configs import build_from_config, find_config, get_config
 from emo_mm.data.config_parts import parts
 from emo_mm.errors import UserError
+from emo_mm.weights.embedded import plain_values, unknown_type
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -99,16 +99,19 @@ def config_in(meta: dict[str, Any], source: str) -> Config:
     text = meta.get('cfg')
     if not isinstance(text, str):
         raise UserError(f'{source} does not carry the config of its model; {advice}')
-    found = {}
     try:
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in _CONFIG_PARTS:
-                found[ast.unparse(node.targets[0])] = _value(node.value)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        found = plain_values(text, _CONFIG_PARTS)
+    except ValueError as error:
         raise UserError(f'{source} carries a config that is more than plain values ({error}); {advice}') from None
     missing = [key for key in _CONFIG_PARTS if key not in found]
     if missing:
         raise UserError(f'{source} carries a config without {", ".join(missing)}; {advice}')
+    refused = unknown_type(found['model'])
+    if refused is not None:
+        raise UserError(
+            f'{source} carries a config that asks for {refused!r}, which no config of emo_mm has and which is not built '
+            f'from a file; {advice}'
+        )
     for part in parts(found):
         kind = part.get('type')
         if kind is not None and not (isinstance(kind, str) and _TYPE.fullmatch(kind)):
@@ -145,22 +148,6 @@ def _plain(model: Any, key: str) -> dict[str, Any]:
         'drop_path_rate',
     )
     return {name: value for name, value in dict(model.get(key) or {}).items() if name not in training}
-
-
-def _value(node: ast.expr) -> Any:
-    """Return the value of a literal, or of ``dict(key=literal, ...)``."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        if any(keyword.arg is None for keyword in node.keywords):
-            raise ValueError('dict(**...)')
-        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.List):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(_value(item) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        keys = [None if key is None else ast.literal_eval(key) for key in node.keys]
-        return {key: _value(value) for key, value in zip(keys, node.values, strict=True)}
-    return ast.literal_eval(node)
 
 
 def _published_weights(model: str) -> str:
