@@ -125,8 +125,10 @@ def differing_parts(cfg: Config, meta: dict[str, Any]) -> list[str]:
     The weights may fit all the same. A checkpoint whose config cannot be read tells nothing.
     """
     try:
-        own = config_in(meta, 'checkpoint').model
-    except UserError:
+        own = plain_values(meta.get('cfg') or '', ('model',)).get('model')
+    except (TypeError, ValueError):
+        return []
+    if not isinstance(own, dict):
         return []
     return [
         key
@@ -147,7 +149,8 @@ def _plain(model: Any, key: str) -> dict[str, Any]:
         'frozen_stages',
         'drop_path_rate',
     )
-    return {name: value for name, value in dict(model.get(key) or {}).items() if name not in training}
+    part = model.get(key)
+    return {name: value for name, value in part.items() if name not in training} if isinstance(part, dict) else {}
 
 
 def _published_weights(model: str) -> str:
