@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emo_mm.configs import build_from_config, find_config, get_config
 from emo_mm.data.config_parts import parts
 from emo_mm.errors import UserError
+from emo_mm.weights.claims import SHARED
 from emo_mm.weights.embedded import plain_values, unknown_type
 
 if TYPE_CHECKING:
@@ -80,9 +81,37 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
                 logger='current',
                 level=logging.WARNING,
             )
-    network = build_from_config(cfg)
+    network = _built_from_file(cfg, checkpoint.path) if weights is model else build_from_config(cfg)
     load_model(network, checkpoint)
     return LoadedModel(name, cfg, network, checkpoint.meta, content_sha256(checkpoint.state_dict))
+
+
+def _built_from_file(cfg: Config, path: Path) -> nn.Module:
+    """Build the model of a config that came with a file, which may ask for more than memory holds.
+
+    Raises:
+        UserError: If it cannot be built, or has several times the parameters that the file has room for.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    room = SHARED * path.stat().st_size
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal room
+        room -= parameter.numel() * parameter.element_size() if parameter is not None else 0
+        if room < 0:
+            raise ValueError('its parameters would not fit into the file')
+
+    # called before a parameter gets its values, and thereby memory
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        return build_from_config(cfg)
+    except UserError:
+        raise
+    except Exception as error:  # what a class of a toolbox says to settings it does not take
+        raise UserError(f'{path} carries a config whose model cannot be built: {error}') from None
+    finally:
+        handle.remove()
 
 
 def config_in(meta: dict[str, Any], source: str) -> Config:
