@@ -40,7 +40,7 @@ GADGETS: dict[str, Callable[[Path], Any]] = {
     'Path.touch': lambda marker: Calls(Path.touch, marker),
     'import': lambda marker: Calls(importlib.import_module, marker.stem),
     'getattr': lambda marker: Calls(getattr, Calls(importlib.import_module, 'os'), 'system'),
-    'torch.load': lambda marker: Calls(torch.load, str(_plain(marker.with_suffix('.inner'), marker)), None, None, False),
+    'pickle.loads': lambda marker: Calls(pickle.loads, pickle.dumps(Calls(os.system, f'touch {marker}'))),
     'numpy.load': lambda marker: Calls(np.load, str(_array(marker.with_suffix('.npy'), marker)), None, True),
 }
 
@@ -85,11 +85,6 @@ def tar(content: Any, path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-
-
-def _plain(path: Path, marker: Path) -> Path:
-    plain(Calls(os.system, f'touch {marker}'), path)
-    return path
 
 
 def _array(path: Path, marker: Path) -> Path:
