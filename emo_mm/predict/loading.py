@@ -138,8 +138,8 @@ def config_in(meta: dict[str, Any], source: str) -> Config:
     refused = unknown_type(found['model'])
     if refused is not None:
         raise UserError(
-            f'{source} carries a config that asks for {refused!r}, which no config of emo_mm has and which is not built '
-            f'from a file; {advice}'
+            f'{source} carries a config that asks for {refused!r}, which no config of emo_mm has; it is not '
+            f'built from a file; {advice}'
         )
     for part in parts(found):
         kind = part.get('type')

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -120,19 +120,17 @@ def _unique(key: str, keys: set[str], folder: bool = False) -> str:
     """
     # a file may be called `...mp4`, and what it is called without suffix leads upwards
     key = '/'.join(part if part.strip('.') else '_' * len(part) for part in key.split('/'))
+    first, _, rest = key.partition('/')
+    number = 1
+    while any(f'{parent.as_posix()}/' in keys for parent in PurePosixPath(key).parents):  # among the frames of a video
+        number += 1
+        key = f'{first}_{number}/{rest}'
     number, unique = 1, key
-    while _taken(unique, keys, folder):
+    while any(other.startswith(f'{unique}/') for other in keys) if folder else unique in keys:
         number += 1
         unique = f'{key}_{number}'
     keys.add(f'{unique}/' if folder else unique)
     return unique
-
-
-def _taken(key: str, keys: set[str], folder: bool) -> bool:
-    if folder:
-        return any(other.startswith(f'{key}/') for other in keys)
-    parts = key.split('/')
-    return key in keys or any('/'.join(parts[:count]) + '/' in keys for count in range(1, len(parts)))
 
 
 def _download(url: str) -> np.ndarray:

@@ -42,7 +42,9 @@ def _measured(value: Any, known: dict[int, tuple[int, int]], depth: int, path: P
     """Return the number of values and the bytes of tensors in a value, each counted wherever it is referred to."""
     if isinstance(value, torch.Tensor):
         if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.layout != torch.strided or value.is_quantized:
-            raise UserError(f'{path} is refused: it holds a {type(value).__name__} of {value.layout}, not plain weights')
+            raise UserError(
+                f'{path} is refused: it holds a {type(value).__name__} of {value.layout}, not plain weights'
+            )
         return 1, value.numel() * value.element_size()
     inner = _inner(value)
     if inner is None:

@@ -31,8 +31,8 @@ def resolve_weights(spec: str | os.PathLike[str]) -> Path:
     """Return the local file for a path, the name of published weights, or an http(s) address.
 
     Published files are downloaded once into the user's cache and verified against their git blob id on every use. An
-    address is downloaded once, and verified on every use where it ends in ``#sha256=`` and the hash of the file; without
-    one it must be https.
+    address is downloaded once, and verified on every use where it ends in ``#sha256=`` and the hash of the file;
+    without one it must be https.
 
     Raises:
         UserError: If there is no such file or name, or if the download fails or brings something else.
@@ -89,7 +89,7 @@ def _file_at_address(url: str) -> Path:
         raise UserError(f'{url} ends in a #sha256= that is no SHA-256: 64 hexadecimal digits')
     if expected is None and parts.scheme == 'http' and not _is_this_machine(parts.hostname):
         raise UserError(
-            f'{without_secrets(url)} is not protected on its way: use https, or add #sha256= and the SHA-256 of the file'
+            f'{without_secrets(url)} is not protected on its way: use https, or add #sha256= and the hash of the file'
         )
 
     def check(path: Path) -> None:

@@ -86,7 +86,7 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """Check that a zip archive holds no more than its own size: PyTorch stores what it writes and compresses nothing."""
+    """Check that a zip archive holds no more than its own size: PyTorch compresses nothing."""
     if not zipfile.is_zipfile(path):
         return
     try:

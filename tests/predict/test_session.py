@@ -124,7 +124,9 @@ def test_a_checkpoint_of_other_anchors_is_noticed():
     assert differing_parts(cfg, {}) == []
 
 
-PLAIN = "default_scope = 'mmdet'\ntest_dataloader = dict(a=[1, (2, -3.5)])\nmodel = dict(type='RetinaNet', b={'c': None})\n"
+PLAIN = (
+    "default_scope = 'mmdet'\ntest_dataloader = dict(a=[1, (2, -3.5)])\nmodel = dict(type='RetinaNet', b={'c': None})\n"
+)
 
 
 def test_the_config_of_a_checkpoint_is_parsed_and_not_run(tmp_path):

@@ -79,7 +79,8 @@ def files_outside(tmp_path: Path, *inside: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    'path', ['/%2e%2e/%2e%2e/x.pth', '/..%2f..%2fx', '/a/../../x.pth', '/..', '/%00x', '/C:\\x', '/~/x', '/' + 'x' * 500]
+    'path',
+    ['/%2e%2e/%2e%2e/x.pth', '/..%2f..%2fx', '/a/../../x.pth', '/..', '/%00x', '/C:\\x', '/~/x', '/' + 'x' * 500],
 )
 def test_no_address_leads_out_of_the_cache(tmp_path, server, cache, path):
     found = resolve_weights(server + path)
@@ -130,9 +131,9 @@ def test_downloads_are_bounded_in_size_and_time(server, cache, monkeypatch, path
         monkeypatch.setattr(module, 'MAX_SECONDS', 0.3)
     monkeypatch.setattr(download, 'MAX_BYTES', 10**6)
     monkeypatch.setattr(sources, 'MAX_DOWNLOAD', 10**6)
-    with pytest.raises(UserError, match='limit|did not arrive within'):
+    with pytest.raises(UserError, match=r'limit|did not arrive within'):
         resolve_weights(server + path)
-    with pytest.raises(UserError, match='limit|did not arrive within'):
+    with pytest.raises(UserError, match=r'limit|did not arrive within'):
         next(find_sources([server + path])[0].items()).read()
     assert [file for file in cache.iterdir() if file.suffix != '.lock'] == []
 
@@ -188,7 +189,9 @@ def test_no_name_leads_upwards(tmp_path, name):
 def test_frames_of_a_video_do_not_overwrite_images(tmp_path):
     for order in (('v.png', 'v.mp4', 'v/000001'), ('v/000001', 'v.mp4', 'v.png')):
         keys: set[str] = set()
-        found = [sources._unique(name.removesuffix('.png').removesuffix('.mp4'), keys, '.mp4' in name) for name in order]
+        found = [
+            sources._unique(name.removesuffix('.png').removesuffix('.mp4'), keys, '.mp4' in name) for name in order
+        ]
         frames = f'{found[1]}/000001'
         assert frames not in (found[0], found[2])
 
@@ -218,13 +221,17 @@ def test_links_below_the_output_are_not_followed(tmp_path, model, run_cli):
 # -- Configs ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('url', ['https://host.invalid/config.py', 'http://host.invalid/config', 'file:///tmp/config.py'])
+@pytest.mark.parametrize(
+    'url', ['https://host.invalid/config.py', 'http://host.invalid/config', 'file:///tmp/config.py']
+)
 @pytest.mark.parametrize('command', [('train',), ('test',), ('export',), ('flops',), ('predict', 'x.png', '--model')])
 def test_no_config_is_fetched(tmp_path, run_cli, monkeypatch, url, command):
     monkeypatch.chdir(tmp_path)
     picture(tmp_path / 'x.png')
     monkeypatch.setattr('socket.socket.connect', None)  # any attempt fails with another error
-    done = run_cli(*command, url, *(['x.pth'] if command == ('test',) else []), *(['--weights', 'x.pth'] * ('predict' in command)))
+    done = run_cli(
+        *command, url, *(['x.pth'] if command == ('test',) else []), *(['--weights', 'x.pth'] * ('predict' in command))
+    )
     assert done.code == 1
     assert 'error: ' in done.err
     assert 'Traceback' not in done.err
