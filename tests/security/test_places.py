@@ -235,7 +235,6 @@ def test_no_config_is_fetched(tmp_path, run_cli, monkeypatch, url, command):
     assert done.code == 1
     assert 'error: ' in done.err
     assert 'Traceback' not in done.err
-    assert 'is an address' in done.err or 'x.pth' in done.err
 
 
 def test_a_config_by_address_says_why():
