@@ -26,12 +26,12 @@ class Answer:
     """What a server sends.
 
     Attributes:
-        bytes: The announced size; None without.
+        size: The announced bytes; None without.
         content_type: Such as ``text/html``.
         chunks: The content, piece by piece; raises :class:`DownloadError` where it is too large or breaks off.
     """
 
-    bytes: int | None
+    size: int | None
     content_type: str
     chunks: Iterator[bytes]
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from emo_mm.weights.registry import PUBLISHED, PublishedWeights
 
@@ -28,7 +29,7 @@ def sha256_of(path: Path) -> str:
     return _digest(hashlib.sha256(), path)
 
 
-def _digest(digest: hashlib._Hash, path: Path) -> str:
+def _digest(digest: Any, path: Path) -> str:
     with path.open('rb') as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)

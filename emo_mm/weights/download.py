@@ -174,7 +174,7 @@ def fetch(
             first = True
             # Without a terminal (disable=None) no bar is drawn: a log file needs none.
             with tqdm(
-                desc=f'downloading {target.name}', total=got.bytes, unit='B', unit_scale=True, disable=None
+                desc=f'downloading {target.name}', total=got.size, unit='B', unit_scale=True, disable=None
             ) as progress:
                 for chunk in got.chunks:
                     if first and _is_page(chunk, got.content_type):

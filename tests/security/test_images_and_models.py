@@ -107,7 +107,7 @@ except cv2.error as error:
     assert done.stdout.splitlines()[-1] in ('refused', 'read False'), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize('head', [b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', b'\xd7\xcd\xc6\x9a' + bytes(40)])
+@pytest.mark.parametrize('head', [b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', b'\xd7\xcd\xc6\x9a' + bytes(9)])
 def test_kinds_that_other_programs_draw_are_not_opened(tmp_path, head):
     (tmp_path / 'x.jpg').write_bytes(head)
     with pytest.raises(UserError, match='is no image'):
@@ -142,7 +142,7 @@ def test_a_video_whose_header_claims_too_many_pixels_is_refused(tmp_path):
     if items[0].name != str(path):
         assert items[0].read().shape == (48, 64, 3)
     else:
-        with pytest.raises(UserError, match='refused|damaged'):
+        with pytest.raises(UserError, match=r'refused|damaged'):
             items[0].read()
 
 
@@ -241,5 +241,3 @@ def test_programs_of_torch_export_are_never_opened(tmp_path, run_cli, monkeypatc
         done = run_cli(*command)
         assert done.code == 1
         assert done.err.startswith('error: ')
-
-
