@@ -69,7 +69,7 @@ class Array(np.ndarray):
         """Return an empty one, for a state to come."""
         return super().__new__(cls, (0,), np.uint8)
 
-    def __setstate__(self, state: Any) -> None:  # type: ignore[override]
+    def __setstate__(self, state: Any) -> None:
         """Take shape, type and bytes, which must fit each other."""
         try:
             _, shape, kind, fortran, data = state
@@ -78,7 +78,8 @@ class Array(np.ndarray):
             sizes_fit = False
         if not sizes_fit or not isinstance(data, bytes) or not isinstance(kind, DataType):
             raise pickle.UnpicklingError('a numpy.ndarray whose parts do not fit')
-        super().__setstate__((1, tuple(shape), kind.numpy, bool(fortran), data))
+        whole: Any = (1, tuple(shape), kind.numpy, bool(fortran), data)
+        super().__setstate__(whole)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle as NumPy's own."""
