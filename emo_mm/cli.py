@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 where the user has something to mend. Wrong usage exits with 2.
     """
     args = _parser().parse_args(argv)
+    # OpenCV, imported later, refuses images of more pixels than Pillow does; its own limit would let 3 GB through.
+    os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(2 * 89_478_485))
     try:
         return args.run(args) or 0
     except UserError as error:
