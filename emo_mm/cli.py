@@ -203,7 +203,11 @@ def _add_benchmark_commands(commands: Any) -> None:
     )
     command.add_argument('--batch', nargs='+', type=int, default=[1], metavar='N', help='batch sizes')
     command.add_argument(
-        '--runtime', nargs='+', default=[], metavar='R', help='reference, eager, fused, compiled, onnx, openvino, cudagraphs'
+        '--runtime',
+        nargs='+',
+        default=[],
+        metavar='R',
+        help='reference, eager, fused, compiled, onnx, openvino, cudagraphs',
     )
     command.add_argument('--mode', nargs='+', default=[], metavar='M', help='forward, e2e, train, train-cp')
     command.add_argument('--dtype', nargs='+', default=['fp32'], metavar='T', help='fp32, bf16; on a GPU tf32, fp16')

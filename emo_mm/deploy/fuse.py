@@ -26,7 +26,7 @@ def fuse(model: Model) -> Model:
     Every BatchNorm is folded into the convolution before or after it, the gain and bias of every LayerNorm into the
     projections after it, layer scale into the projection before it, and stochastic depth is taken out. Works on a
     backbone and on whole detectors, segmenters and classifiers, whose heads' ``ConvModule`` are folded by mmcv. The
-    convolutions of the backbone take the activations after them inside (:class:`~emo_mm.deploy.packed.PackedConv2d`). The
+    backbone's convolutions take the activations after them inside (:class:`~emo_mm.deploy.packed.PackedConv2d`). The
     copy is in eval mode, needs no gradients, and cannot be trained: its state dict lacks the norms.
 
     Args:
