@@ -23,6 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from emo_mm.data.check_cache import CheckCache
+from emo_mm.runtime.images import FORMATS
 
 CHECKS = ('quick', 'full')
 
@@ -64,7 +65,7 @@ def check_image(path: str, full: bool) -> FileAnswer:
             return FileAnswer('empty file')
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of odd EXIF data and large images; errors are what counts here
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 kind, (width, height) = image.format or '', image.size
                 turned = _orientation(image) >= 5
                 decoded = full or not _ends_well(path, kind)
@@ -85,7 +86,7 @@ def check_mask(path: str) -> FileAnswer:
     try:
         if not Path(path).stat().st_size:
             return FileAnswer('empty file')
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             labels = np.asarray(image)
         _verify(path)
     except Exception as error:  # as above
@@ -185,7 +186,7 @@ def _ends_well(path: str, kind: str) -> bool:
 
 def _verify(path: str) -> None:
     """Compare the check sums of a PNG file with its content, which Pillow does not do as it decodes; OpenCV stops."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         if image.format == 'PNG':
             image.verify()
 
