@@ -194,9 +194,8 @@ def _family_section(family: Family, counts: Mapping[str, Recount]) -> list[str]:
                 *([f'`{entry.weights}`'] if family.task == 'cls' else []),
             ]
         )
-    title = (
-        f'{_network(family)}: {family.head[0].upper()}{family.head[1:]}, {family.dataset}, {_size(family.input_size)}'
-    )
+    head = f'{family.head[0].upper()}{family.head[1:]}' + (f', {family.variant}' if family.variant else '')
+    title = f'{_network(family)}: {head}, {family.dataset}, {_size(family.input_size)}'
     return [
         f'### {title}',
         '',

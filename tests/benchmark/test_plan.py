@@ -42,7 +42,7 @@ def test_modes_sizes_and_batches_are_groups_and_the_rest_is_measured_side_by_sid
 def test_what_there_is_not_is_listed_with_the_reason() -> None:
     plan = make_plan(with_suite(BenchmarkOptions(models=('edgenext_xxs', 'emo_1m'), runtimes=('reference', 'eager'))))
     assert plan.skipped == (
-        'edgenext_xxs reference forward fp32: the plain formulation is that of the published EMO classifiers',
+        'edgenext_xxs reference forward fp32: the plain formulation is that of the published classifiers',
     )
     assert plan.baseline == 'reference'
 
