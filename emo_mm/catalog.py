@@ -230,8 +230,8 @@ _CLASSIFIER_V2 = replace(
     source=EMOV2_README,
     note=(
         'A recount gives 0.004 to 0.007 G multiply-adds less than published: the maps of stage 4 are one window of 7×7 '
-        'pixels, where the two kinds of windows are the same, and their attention is computed once. Counted twice it gives '
-        'the published figures.'
+        'pixels, where the two kinds of windows are the same, and their attention is computed once. Counted twice it '
+        'gives the published figures.'
     ),
 )
 _DISTILLED = replace(

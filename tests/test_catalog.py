@@ -147,7 +147,7 @@ def test_notes_on_published_macs_hold(counts: dict[str, Any]) -> None:
             assert published_as(entry.macs_g, counts[name].macs / 1e9, 0) == 'equal'
         if entry.family.task == 'seg' and not entry.note:
             assert published_as(entry.macs_g, counts[name].macs / 1e9, 1) in {'equal', 'cut'}
-    # What the note on EMOv2's classifiers says: at 224x224 stage 4 has two blocks that attend within one window of 49 tokens.
+    # What the note on EMOv2's classifiers says: at 224x224 two blocks of stage 4 attend within one window of 49 tokens.
     for name, entry in CATALOG.items():
         if entry.family.source == EMOV2_README and entry.family.counted_at == (224, 224):
             dims, ratios = (ARCHS[entry.backbone.removeprefix('emov2_')][key] for key in ('embed_dims', 'expand_ratio'))

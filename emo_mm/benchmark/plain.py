@@ -1,4 +1,4 @@
-"""The plain formulation of EMO and EMOv2 as a network: the oracle of the tests, which this project keeps beside them."""
+"""The plain formulation of both families as a network: the oracle of the tests, which is kept beside them."""
 
 from __future__ import annotations
 

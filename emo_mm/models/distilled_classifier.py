@@ -135,8 +135,8 @@ class _Teacher:
         if self.network is None:
             if self.checkpoint is None and not (self.config.get('pretrained') or self.config.get('checkpoint_path')):
                 raise UserError(
-                    'the teacher has no weights: give --cfg-options model.teacher_checkpoint=FILE, or leave the teacher '
-                    'out with a config that is not distilled'
+                    'the teacher has no weights: give --cfg-options model.teacher_checkpoint=FILE, or take a config '
+                    'that is not distilled'
                 )
             # Building draws random numbers, which the student's training must not notice.
             with torch.random.fork_rng(devices=[]):

@@ -52,10 +52,9 @@ def distilled(tmp_path):
 
     def make(**changes):
         cfg = get_config('emov2_1m_kd_imagenet')
-        cfg.model.update(classifier_config(8) | dict(type='emo_mm.DistilledClassifier'))
-        teacher = dict(teacher_config, _delete_=True)
         path = tmp_path / 'teacher.pth'
-        cfg.merge_from_dict(dict(model=dict(teacher=teacher, teacher_checkpoint=str(path)) | changes))
+        student = classifier_config(8) | dict(type='emo_mm.DistilledClassifier')
+        cfg.model.update(student | dict(teacher=teacher_config, teacher_checkpoint=str(path)) | changes)
         if not path.exists():
             torch.manual_seed(3)
             from mmpretrain.registry import MODELS
@@ -191,7 +190,7 @@ def trained(tmp_path_factory, shared_dir):
         f"""
 _base_ = '{find_config('emov2_1m_kd_imagenet').resolve().as_posix()}'
 model = dict(
-    backbone=dict(arch={classifier_config(8)['backbone']['arch']}),
+    backbone=dict(arch=dict(_delete_=True, **{classifier_config(8)['backbone']['arch']})),
     head=dict(in_channels=8),
     teacher=dict(
         _delete_=True,

@@ -168,7 +168,6 @@ def hybrid_window_attention(
     Returns:
         Map of shape (*shape, M).
     """
-
     traced = is_compiling() or torch.jit.is_tracing()
     by_heads = v.is_cpu and v.dtype in (torch.float32, torch.float64) and not traced
     attention = _attention_by_heads if by_heads else _attention_by_windows
