@@ -1,5 +1,5 @@
-# Published by the authors: top-1 82.9 on ImageNet-1K val at 512x512, distilled, which the README of zhangzjn/EMOv2 calls a
-# stronger training strategy. Of that only the input, the window and the distillation are known: the rest is as at 224x224.
+# Published by the authors: top-1 82.9 on ImageNet-1K val at 512x512, distilled (README of zhangzjn/EMOv2: a stronger
+# training strategy). Only its input, window and distillation are known: the rest is as at 224x224.
 _base_ = [
     '../_base_/models/emov2_cls_distilled.py',
     '../_base_/datasets/imagenet_512.py',

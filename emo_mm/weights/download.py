@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from emo_mm.errors import UserError
 from emo_mm.weights.cache import cache_dir, git_blob_sha1, is_web_page
-from emo_mm.weights.registry import PUBLISHED, PublishedWeights
+from emo_mm.weights.registry import PUBLISHED, UNPUBLISHED, PublishedWeights
 
 STALL_SECONDS = 30.0
 LOCK_SECONDS = 1800.0
@@ -50,6 +50,11 @@ def resolve_weights(spec: str | os.PathLike[str]) -> Path:
         return _file_at_address(text)
     if path.is_dir():
         raise UserError(f'{text} is a folder; give the checkpoint file in it')
+    if text in UNPUBLISHED:
+        raise UserError(
+            f'{text}: the authors published no such weights; give a file of your own (--weights FILE), or train from '
+            'scratch (--weights none)'
+        )
     raise UserError(f'{text} is neither a file nor the name of published weights{_suggestion(text)}')
 
 

@@ -54,7 +54,9 @@ def distilled(tmp_path):
         cfg = get_config('emov2_1m_kd_imagenet')
         path = tmp_path / 'teacher.pth'
         student = classifier_config(8) | dict(type='emo_mm.DistilledClassifier')
-        cfg.model.update(student | dict(teacher=teacher_config, teacher_checkpoint=str(path)) | changes)
+        settings = student | dict(teacher=teacher_config, teacher_checkpoint=str(path)) | changes
+        for key, value in settings.items():
+            cfg.model[key] = value  # `update` would merge the teachers
         if not path.exists():
             torch.manual_seed(3)
             from mmpretrain.registry import MODELS
