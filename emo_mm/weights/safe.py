@@ -22,7 +22,7 @@ METADATA_KEY = 'emo_mm'  # of the JSON text in a safetensors header
 _HEAD_BYTES = 512
 
 
-def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
+def safe_load(path: Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """Return what a ``.pth`` or ``.safetensors`` file holds.
 
     The kind of the file is told by its content. A safetensors file comes back as a dict of ``state_dict`` and
@@ -31,6 +31,7 @@ def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
     Args:
         path: The file.
         map_location: Device for the tensors, or what else ``torch.load`` takes under this name.
+        mmap: Whether to read the tensors of a ``.pth`` file only once they are looked at.
 
     Raises:
         UserError: If the file is missing, empty, damaged, not a checkpoint, or wants to run code.
@@ -49,17 +50,17 @@ def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
     if head.startswith(b'version https://git-lfs'):
         raise UserError(f'{path} is a Git LFS pointer, not the checkpoint itself; run git lfs pull')
     if head.startswith(b'PK') or re.match(rb'\x80[\x02-\x05]', head):
-        return _load_pickle(path, map_location)
+        return _load_pickle(path, map_location, mmap)
     if _is_safetensors(head, path.stat().st_size):
         # safetensors knows devices but no functions of torch.load
         return _load_safetensors(path, 'cpu' if callable(map_location) else str(map_location))
     raise UserError(f'{path} is neither a PyTorch nor a safetensors file; it starts with {head[:12]!r}')
 
 
-def _load_pickle(path: Path, map_location: Any) -> Any:
+def _load_pickle(path: Path, map_location: Any, mmap: bool) -> Any:
     try:
         with torch.serialization.safe_globals(data_types()):
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         asked = re.search(r'GLOBAL (\S+)', str(error))
         if asked:

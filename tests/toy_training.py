@@ -1,0 +1,146 @@
+"""A training of milliseconds, with all that a resumption must restore: for tests of the engine.
+
+Its data draw from the three random number generators as augmentation does, its model drops at random; it has momentum,
+normalisation statistics, an average of the weights, a warm-up and a schedule.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, METRICS, MODELS
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+from emo_mm.engine.resuming import make_resumable, resume
+
+IMAGES, BATCH, EPOCHS = 10, 2, 4
+ITERS = EPOCHS * IMAGES // BATCH
+_numbers = itertools.count()
+
+
+@DATASETS.register_module(force=True)
+class ToyImages(Dataset):
+    """Noise whose seed is the index, shifted by numbers of the three generators."""
+
+    metainfo = {'classes': ('a', 'b')}
+
+    def __len__(self):
+        return IMAGES
+
+    def __getitem__(self, index):
+        image = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(index))
+        shift = random.random() + np.random.rand() + torch.rand(()).item()
+        return {'inputs': image + shift, 'labels': torch.tensor(index % 2)}
+
+
+@MODELS.register_module(force=True)
+class ToyModel(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(4 * 36, 2)
+        )
+
+    def forward(self, inputs, labels, mode='tensor'):
+        scores = self.layers(torch.stack(inputs))
+        if mode == 'loss':
+            return {'loss': nn.functional.cross_entropy(scores, torch.stack(labels))}
+        return list(scores)
+
+
+@METRICS.register_module(force=True)
+class ToyMetric(BaseMetric):
+    """A score that rises and falls, so that the best checkpoint changes at some validations and not at others."""
+
+    def process(self, data_batch, data_samples):
+        torch.rand(3), random.random(), np.random.rand()  # validation must not disturb the training
+        self.results.extend(float(scores.sum()) for scores in data_samples)
+
+    def compute_metrics(self, results):
+        return {'acc': float(np.sin(10 * np.sum(results)))}
+
+
+def config(work_dir: str | Path, by_epoch: bool = True, workers: int = 0, **checkpoint) -> Config:
+    """Return the config of a training of 4 epochs (or 20 iterations), checkpoints after each (or every 3)."""
+    data = dict(type='ToyImages')
+    sampler = 'DefaultSampler' if by_epoch else 'InfiniteSampler'
+    loader = dict(batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0, dataset=data)
+    length = dict(max_epochs=EPOCHS, val_interval=2) if by_epoch else dict(max_iters=ITERS, val_interval=6)
+    interval = 1 if by_epoch else 3
+    return Config(
+        dict(
+            work_dir=str(work_dir),
+            experiment_name=f'toy_{next(_numbers)}',  # MMEngine keeps what it logs by this name
+            model=dict(type='ToyModel'),
+            train_dataloader=dict(loader, sampler=dict(type=sampler, shuffle=True)),
+            val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
+            train_cfg=dict(type='EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop', **length),
+            val_cfg=dict(type='ValLoop'),
+            val_evaluator=dict(type='ToyMetric'),
+            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.01)),
+            param_scheduler=[
+                dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=7),
+                dict(type='CosineAnnealingLR', by_epoch=False, T_max=ITERS),
+            ],
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=by_epoch),
+                checkpoint=dict(
+                    dict(type='CheckpointHook', by_epoch=by_epoch, interval=interval, save_best='acc', max_keep_ckpts=2),
+                    **checkpoint,
+                ),
+            ),
+            custom_hooks=[dict(type='EMAHook', momentum=0.1, update_buffers=True)],
+            log_processor=dict(by_epoch=by_epoch),
+            log_level='WARNING',
+            randomness=dict(seed=3),
+        )
+    )
+
+
+def build(cfg: Config, resuming: str | None = None) -> Runner:
+    """Return the runner of a config as ``emo-mm train`` builds it."""
+    make_resumable(cfg)
+    if resuming is not None:
+        resume(cfg, resuming)
+    return Runner.from_cfg(cfg)
+
+
+def train(cfg: Config, resuming: str | None = None) -> Runner:
+    """Train to the end; return the runner."""
+    runner = build(cfg, resuming)
+    runner.train()
+    return runner
+
+
+def final_state(work_dir: Path) -> dict:
+    """Return what the last checkpoint holds, without what must differ between two runs: times and places."""
+    checkpoint = torch.load(Path((work_dir / 'last_checkpoint').read_text()), weights_only=True)
+    names = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
+    state = {name: checkpoint[name] for name in names}
+    state['random_states'] = checkpoint['resume']['random_states']
+    state['step'] = checkpoint['meta']['epoch'], checkpoint['meta']['iter']
+    state['losses'] = checkpoint['message_hub']['log_scalars']['train/loss']
+    state['best'] = checkpoint['message_hub']['runtime_info']['best_score']
+    return state
+
+
+def differences(one: object, other: object, where: str = '') -> list[str]:
+    """Return the places at which two nested states are not equal, bit for bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return [] if one.dtype == other.dtype and torch.equal(one, other) else [where]
+    if isinstance(one, dict) and isinstance(other, dict):
+        if one.keys() != other.keys():
+            return [f'{where}: {sorted(map(str, one.keys() ^ other.keys()))}']
+        return [place for key in one for place in differences(one[key], other[key], f'{where}.{key}')]
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
+        return [p for i, pair in enumerate(zip(one, other, strict=True)) for p in differences(*pair, f'{where}[{i}]')]
+    return [] if one == other else [f'{where}: {one!r} != {other!r}']
