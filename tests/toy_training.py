@@ -7,11 +7,17 @@ normalisation statistics, an average of the weights, a warm-up and a schedule.
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import resource
+import signal
 from pathlib import Path
 
+import matplotlib.pyplot  # noqa: F401, MMEngine's runner imports some late, as those below; now is before a fork
+import mmcv.ops  # noqa: F401
 import numpy as np
 import torch
+import torchvision  # noqa: F401
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
@@ -20,6 +26,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from emo_mm.engine import atomic, checkpoints
 from emo_mm.engine.resuming import make_resumable, resume
 
 IMAGES, BATCH, EPOCHS = 10, 2, 4
@@ -69,6 +76,15 @@ class ToyMetric(BaseMetric):
         return {'acc': float(np.sin(10 * np.sum(results)))}
 
 
+class ToyConfig(Config):
+    pretty_text = 'toy'  # formatting it at each save would take longer than the training
+
+
+class ToyRunner(Runner):
+    def _log_env(self, env_cfg):
+        pass  # it asks the compilers of the machine for their versions
+
+
 def config(work_dir: str | Path, by_epoch: bool = True, workers: int = 0, **checkpoint) -> Config:
     """Return the config of a training of 4 epochs (or 20 iterations), checkpoints after each (or every 3)."""
     data = dict(type='ToyImages')
@@ -76,7 +92,7 @@ def config(work_dir: str | Path, by_epoch: bool = True, workers: int = 0, **chec
     loader = dict(batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0, dataset=data)
     length = dict(max_epochs=EPOCHS, val_interval=2) if by_epoch else dict(max_iters=ITERS, val_interval=6)
     interval = 1 if by_epoch else 3
-    return Config(
+    return ToyConfig(
         dict(
             work_dir=str(work_dir),
             experiment_name=f'toy_{next(_numbers)}',  # MMEngine keeps what it logs by this name
@@ -111,7 +127,7 @@ def build(cfg: Config, resuming: str | None = None) -> Runner:
     make_resumable(cfg)
     if resuming is not None:
         resume(cfg, resuming)
-    return Runner.from_cfg(cfg)
+    return ToyRunner.from_cfg(cfg)
 
 
 def train(cfg: Config, resuming: str | None = None) -> Runner:
@@ -144,3 +160,40 @@ def differences(one: object, other: object, where: str = '') -> list[str]:
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
         return [p for i, pair in enumerate(zip(one, other, strict=True)) for p in differences(*pair, f'{where}[{i}]')]
     return [] if one == other else [f'{where}: {one!r} != {other!r}']
+
+
+def train_and_die(work_dir: Path, by_epoch: bool, at_write: int | None = None, stage: str = 'half written') -> None:
+    """Train to the end, resuming what is there; for a process of its own, which may be killed or kill itself.
+
+    Args:
+        work_dir: Its work directory.
+        by_epoch: Whether it counts epochs.
+        at_write: In which write to die, counted from 0; none if None.
+        stage: Where in it: `half written`, `not renamed` or `renamed`.
+    """
+    if at_write is not None:
+        _die_in_write(at_write, stage)
+    train(config(work_dir, by_epoch), 'auto')
+
+
+def _die_in_write(number: int, stage: str) -> None:
+    """Let this process be killed in the midst of a write of a checkpoint or of the pointer to it."""
+    writes = itertools.count()
+    write, sync = atomic.write_atomically, os.fsync
+
+    def dying_write(path: Path, data: bytes) -> None:
+        if next(writes) == number:
+            if stage == 'half written':
+                signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
+                resource.setrlimit(resource.RLIMIT_FSIZE, (len(data) // 2, len(data) // 2))
+            syncs = itertools.count()
+
+            def dying_sync(handle: int) -> None:
+                if next(syncs) == (1 if stage == 'renamed' else 0):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                sync(handle)
+
+            os.fsync = dying_sync
+        write(path, data)
+
+    atomic.write_atomically = checkpoints.write_atomically = dying_write

@@ -65,7 +65,7 @@ def make_resumable(cfg: Config) -> list[str]:
         loop.type = 'EpochBasedTrainLoop' if loop.pop('by_epoch', True) else 'IterBasedTrainLoop'
     if hook is None or type_name(hook) != 'CheckpointHook' or any(hook.get(key) for key in _REMOTE):
         return ['the checkpoints are not written by MMEngine itself to local files: signals do not save one']
-    hook.type = 'emo_mm.SafeCheckpointHook'
+    hook['type'] = 'emo_mm.SafeCheckpointHook'
     if not any(type_name(other) == 'PlainCheckpointHook' for other in cfg.get('custom_hooks') or []):
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='emo_mm.PlainCheckpointHook')]
     if type_name(loop) not in _LOOPS:
