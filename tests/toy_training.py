@@ -12,6 +12,7 @@ import random
 import resource
 import signal
 from pathlib import Path
+from typing import ClassVar
 
 import matplotlib.pyplot  # noqa: F401, MMEngine's runner imports some late, as those below; now is before a fork
 import mmcv.ops  # noqa: F401
@@ -21,12 +22,15 @@ import torchvision  # noqa: F401
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, METRICS, MODELS
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from emo_mm.compat import cpu_runner
 from emo_mm.engine import atomic, checkpoints
+from emo_mm.engine.launch import leave_group
 from emo_mm.engine.resuming import make_resumable, resume
 
 IMAGES, BATCH, EPOCHS = 10, 2, 4
@@ -38,14 +42,17 @@ _numbers = itertools.count()
 class ToyImages(Dataset):
     """Noise whose seed is the index, shifted by numbers of the three generators."""
 
-    metainfo = {'classes': ('a', 'b')}
+    metainfo: ClassVar = {'classes': ('a', 'b')}
+
+    def __init__(self, side=8):
+        self.side = side
 
     def __len__(self):
         return IMAGES
 
     def __getitem__(self, index):
-        image = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(index))
-        shift = random.random() + np.random.rand() + torch.rand(()).item()
+        image = torch.randn(3, self.side, self.side, generator=torch.Generator().manual_seed(index))
+        shift = random.random() + np.random.rand() + torch.rand(()).item()  # noqa: NPY002
         return {'inputs': image + shift, 'labels': torch.tensor(index % 2)}
 
 
@@ -53,9 +60,8 @@ class ToyImages(Dataset):
 class ToyModel(BaseModel):
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(4 * 36, 2)
-        )
+        layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(3)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 9, 2))
 
     def forward(self, inputs, labels, mode='tensor'):
         scores = self.layers(torch.stack(inputs))
@@ -69,7 +75,7 @@ class ToyMetric(BaseMetric):
     """A score that rises and falls, so that the best checkpoint changes at some validations and not at others."""
 
     def process(self, data_batch, data_samples):
-        torch.rand(3), random.random(), np.random.rand()  # validation must not disturb the training
+        torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002, validation must not disturb the training
         self.results.extend(float(scores.sum()) for scores in data_samples)
 
     def compute_metrics(self, results):
@@ -91,7 +97,7 @@ def config(work_dir: str | Path, by_epoch: bool = True, workers: int = 0, **chec
     sampler = 'DefaultSampler' if by_epoch else 'InfiniteSampler'
     loader = dict(batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0, dataset=data)
     length = dict(max_epochs=EPOCHS, val_interval=2) if by_epoch else dict(max_iters=ITERS, val_interval=6)
-    interval = 1 if by_epoch else 3
+    kept = dict(by_epoch=by_epoch, interval=1 if by_epoch else 3, save_best='acc', max_keep_ckpts=2)
     return ToyConfig(
         dict(
             work_dir=str(work_dir),
@@ -109,10 +115,7 @@ def config(work_dir: str | Path, by_epoch: bool = True, workers: int = 0, **chec
             ],
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=by_epoch),
-                checkpoint=dict(
-                    dict(type='CheckpointHook', by_epoch=by_epoch, interval=interval, save_best='acc', max_keep_ckpts=2),
-                    **checkpoint,
-                ),
+                checkpoint=dict(type='CheckpointHook', **{**kept, **checkpoint}),
             ),
             custom_hooks=[dict(type='EMAHook', momentum=0.1, update_buffers=True)],
             log_processor=dict(by_epoch=by_epoch),
@@ -197,3 +200,57 @@ def _die_in_write(number: int, stage: str) -> None:
         write(path, data)
 
     atomic.write_atomically = checkpoints.write_atomically = dying_write
+
+
+@HOOKS.register_module(force=True)
+class ToySignals(Hook):
+    """Sends signals to this process, or to all of its group, after an iteration of the training or a validation.
+
+    Args:
+        signals: Their numbers.
+        iteration: After which iteration of the training, counted from 1; in the first validation if None.
+        group: Whether the group gets them.
+        rank: The process of a distributed training that sends.
+    """
+
+    def __init__(self, signals, iteration=None, group=False, rank=0):
+        self.signals, self.iteration, self.group, self.rank = signals, iteration, group, rank
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == self.iteration and runner.rank == self.rank:
+            self._send()
+
+    def after_val_iter(self, runner, *args, **kwargs):
+        if self.iteration is None:
+            self._send()
+
+    def _send(self):
+        for signum in self.signals:
+            os.killpg(0, signum) if self.group else os.kill(os.getpid(), signum)
+
+
+def train_and_be_signalled(work_dir: Path, workers: int, signum: int, iteration: int) -> None:
+    """Train in a process group that gets a signal, its loader processes too."""
+    os.setsid()
+    cfg = config(work_dir, workers=workers)
+    cfg.custom_hooks.append(dict(type='ToySignals', signals=[signum], iteration=iteration, group=True))
+    train(cfg, 'auto')
+
+
+def train_as_rank(work_dir: Path, rank: int, port: int, by_epoch: bool, stop_at: int | None) -> None:
+    """Train as one of two processes; the second gets SIGTERM after an iteration."""
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
+    )
+    cfg = config(work_dir, by_epoch)
+    cfg.launcher = 'pytorch'
+    cfg.env_cfg = dict()
+    if stop_at is not None:
+        cfg.custom_hooks.append(dict(type='ToySignals', signals=[int(signal.SIGTERM)], iteration=stop_at, rank=1))
+    make_resumable(cfg)
+    resume(cfg, 'auto')
+    runner = cpu_runner(cfg)
+    try:
+        runner.train()
+    finally:
+        leave_group(runner)

@@ -66,8 +66,8 @@ class SafeCheckpointHook(CheckpointHook):
             set_random_state(state['random_states'][get_rank()])
         else:
             runner.logger.warning(
-                f'the checkpoint is of {len(state["random_states"])} processes and this run has {runner.world_size}: it '
-                f'goes on with other random numbers'
+                f'the checkpoint is of {len(state["random_states"])} processes and this run has {runner.world_size}: '
+                f'it goes on with other random numbers'
             )
         if not state['validated'] and not state['batches_done']:
             validation_due = getattr(runner.train_loop, 'validation_due', None)
@@ -140,8 +140,9 @@ class SafeCheckpointHook(CheckpointHook):
                 path.unlink(missing_ok=True)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        # MMEngine removes the former best one first; the backend keeps it until the new one is there.
-        with self.file_backend.removing_at_the_end(), _told(runner, 'the best checkpoint'):
+        # MMEngine removes the former best one first; the backend keeps it until the new one is there. In a copied work
+        # directory the former one is that of the original, which is not ours to remove.
+        with self.file_backend.removing_at_the_end(Path(self.out_dir)), _told(runner, 'the best checkpoint'):
             super()._save_best_checkpoint(runner, metrics)
 
     def _outdated(self, step: int) -> list[Path]:
@@ -211,13 +212,17 @@ class _LateRemoval(AtomicBackend):
         self._postponed: dict[Path, int] | None = None  # with the number of the file that had the name then
 
     @contextlib.contextmanager
-    def removing_at_the_end(self) -> Iterator[None]:
-        """Remove at the end of the context what is asked to be removed inside; nothing if it fails."""
+    def removing_at_the_end(self, folder: Path) -> Iterator[None]:
+        """Remove at the end of the context what is asked to be removed inside, if it is in a folder.
+
+        Nothing is removed if the context fails.
+        """
         self._postponed = {}
         try:
             yield
             for path, number in self._postponed.items():
-                if path.is_file() and path.stat().st_ino == number:  # not a new one of the same name
+                ours = path.parent.resolve() == folder.resolve()
+                if ours and path.is_file() and path.stat().st_ino == number:  # not a new one of the same name
                     path.unlink()
         finally:
             self._postponed = None

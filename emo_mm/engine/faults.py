@@ -30,7 +30,7 @@ def machine_faults_told(cfg: Config) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (RuntimeError, MemoryError, OSError) as error:
+    except Exception as error:
         told = tell(error, cfg)
         if told is None:
             raise
@@ -51,7 +51,8 @@ def tell(error: BaseException, cfg: Config) -> str | None:
     fewer = f'fewer loader processes (--workers, now {workers})'
 
     if isinstance(error, torch.OutOfMemoryError) or 'CUDA out of memory' in text:
-        return f'the GPU has too little memory: give {smaller}, --amp or a smaller input; {_RESUME} ({_first_line(text)})'
+        why = _first_line(text)
+        return f'the GPU has too little memory: give {smaller}, --amp or a smaller input; {_RESUME} ({why})'
     if re.search(r'Bus error|unable to (write to|open|allocate|resize|mmap).*(shm|/torch_|shared memory)', text):
         return (
             f'{SHARED_MEMORY}, through which the loader processes hand over images, is full{_size()}: give {fewer}, '
@@ -82,7 +83,8 @@ def tell(error: BaseException, cfg: Config) -> str | None:
 
 
 def _in_work_dir(error: OSError, cfg: Config) -> bool:
-    return error.filename is not None and Path(str(error.filename)).resolve().is_relative_to(Path(cfg.work_dir).resolve())
+    path = None if error.filename is None else Path(str(error.filename)).resolve()
+    return path is not None and path.is_relative_to(Path(cfg.work_dir).resolve())
 
 
 def _size() -> str:

@@ -43,12 +43,12 @@ def train(options: TrainOptions) -> dict[str, Any]:
         with machine_faults_told(cfg):
             runner.train()
     except TrainingStopped:
-        _leave_group(runner)
+        leave_group(runner)
         raise
     if runner.distributed:
         _check_ranks_agree(runner)
     report = write_report(runner, _unwrapped(runner.model), seconds=time.monotonic() - start)
-    _leave_group(runner)
+    leave_group(runner)
     return report
 
 
@@ -122,7 +122,7 @@ def evaluate(
         path = Path(out) if out else Path(cfg.work_dir) / 'test_metrics.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({'config': options.config, 'checkpoint': checkpoint, 'metrics': metrics}, indent=1))
-    _leave_group(runner)
+    leave_group(runner)
     return metrics
 
 
@@ -180,7 +180,7 @@ def _check_ranks_agree(runner: Runner) -> None:
     runner.logger.info(f'{len(metrics)} metrics and the weights are equal on {runner.world_size} ranks')
 
 
-def _leave_group(runner: Runner) -> None:
+def leave_group(runner: Runner) -> None:
     """End a distributed run in all its processes together, once the first one has written what it writes.
 
     A process that leaves while its communication threads run may be aborted by them, and torchrun then kills the others

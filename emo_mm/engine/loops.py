@@ -39,6 +39,7 @@ class _StoppableLoop(BaseLoop):
     """
 
     stop_request: StopRequest
+    dataloader: DataLoader
     _first_batch = 0
 
     def resume_at(self, batches_done: int, epoch_batches: int) -> None:
@@ -213,15 +214,15 @@ def _endless(loader: DataLoader) -> Iterator[list[int]]:
         UserError: If it has none.
     """
     # With a batch sampler of its own the loader's sampler is a mere stand-in.
-    sampler = loader.sampler if hasattr(loader.sampler, 'set_epoch') else getattr(loader.batch_sampler, 'sampler', None)
+    batches: Any = loader.batch_sampler
+    sampler: Any = loader.sampler if hasattr(loader.sampler, 'set_epoch') else getattr(batches, 'sampler', None)
     for epoch in itertools.count():
         if epoch and hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
         number = 0
-        for number, batch in enumerate(loader.batch_sampler, start=1):
+        for number, batch in enumerate(batches, start=1):
             yield batch
         if not number:
             raise UserError(
-                f'the training set makes no batch: it has {len(loader.dataset)} images, batches have '
-                f'{loader.batch_size}, and drop_last is set; give a smaller --batch-size'
+                'the training set has less images than a batch, and drop_last is set: give a smaller --batch-size'
             )

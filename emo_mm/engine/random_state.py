@@ -14,7 +14,8 @@ import torch
 def random_state() -> dict[str, Any]:
     """Return the state of the generators of Python, NumPy and torch in this process: tensors and numbers only."""
     version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002, the one that the toolboxes draw from
+    numpy: Any = np.random.get_state()  # noqa: NPY002, the one that the toolboxes draw from
+    name, keys, position, has_gauss, cached = numpy
     return {
         'python': {'version': version, 'words': torch.tensor(words), 'gauss': gauss},
         'numpy': {

@@ -58,14 +58,16 @@ def make_resumable(cfg: Config) -> list[str]:
     Returns:
         Lines to print.
     """
-    hooks = cfg.setdefault('default_hooks', {})
-    hook = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
-    loop = cfg.train_cfg
+    if 'default_hooks' not in cfg:
+        cfg.default_hooks = {}
+    if 'checkpoint' not in cfg.default_hooks:
+        cfg.default_hooks.checkpoint = dict(type='CheckpointHook')  # MMEngine's default
+    hook, loop = cfg.default_hooks.checkpoint, cfg.train_cfg
     if 'type' not in loop:
         loop.type = 'EpochBasedTrainLoop' if loop.pop('by_epoch', True) else 'IterBasedTrainLoop'
     if hook is None or type_name(hook) != 'CheckpointHook' or any(hook.get(key) for key in _REMOTE):
         return ['the checkpoints are not written by MMEngine itself to local files: signals do not save one']
-    hook['type'] = 'emo_mm.SafeCheckpointHook'
+    hook.type = 'emo_mm.SafeCheckpointHook'
     if not any(type_name(other) == 'PlainCheckpointHook' for other in cfg.get('custom_hooks') or []):
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='emo_mm.PlainCheckpointHook')]
     if type_name(loop) not in _LOOPS:

@@ -41,7 +41,7 @@ def train_until(cfg, iteration, monkeypatch, resuming=None, save=False):
 def disturb_random_numbers():
     """Another process has other random numbers."""
     random.seed(77)
-    np.random.seed(77)
+    np.random.seed(77)  # noqa: NPY002
     torch.manual_seed(77)
 
 
@@ -84,14 +84,16 @@ def test_a_validation_that_the_kill_prevented_is_done_first(whole, tmp_path):
     runner = toy.train(toy.config(tmp_path, whole.by_epoch), 'auto')
     assert runner.message_hub.get_info('best_score') == best
     assert len(list(tmp_path.glob('best_*.pth'))) == 1
+    assert len(list(whole.folder.glob('best_*.pth'))) == 1  # the original, from which this folder was copied, keeps its
 
 
 def test_the_state_of_the_generators_is_plain_data_and_comes_back(tmp_path):
-    random.gauss(0, 1), np.random.randn()  # each keeps a second number for the next call
+    random.gauss(0, 1), np.random.randn()  # noqa: NPY002, each keeps a second number for the next call
     torch.save(random_state(), tmp_path / 'state.pth')
 
     def draw():
-        return random.gauss(0, 1), random.random(), np.random.randn(), np.random.rand(), torch.rand(2).tolist()
+        numpy = np.random.randn(), np.random.rand()  # noqa: NPY002
+        return random.gauss(0, 1), random.random(), numpy, torch.rand(2).tolist()
 
     drawn = draw()
     with unchanged_random_state():
@@ -139,13 +141,17 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def first_weight(path):
+    return torch.load(path, weights_only=True)['state_dict']['layers.0.weight']
+
+
 def flip_a_bit(path):
     """Damage a weight, which torch reads without a word."""
-    weights = torch.load(path, weights_only=True)['state_dict']
+    weight = first_weight(path)
     data = bytearray(path.read_bytes())
-    data[data.index(weights['layers.0.weight'].numpy().tobytes())] ^= 1
+    data[data.index(weight.numpy().tobytes())] ^= 1
     path.write_bytes(data)
-    assert not torch.equal(torch.load(path, weights_only=True)['state_dict']['layers.0.weight'], weights['layers.0.weight'])
+    assert not torch.equal(first_weight(path), weight)
 
 
 def leave_out_the_optimizer(path):
