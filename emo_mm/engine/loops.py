@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -53,8 +53,8 @@ class _StoppableLoop(BaseLoop):
         if batches_done and epoch_batches != len(self.dataloader):
             self._first_batch = 0
             self.runner.logger.warning(
-                f'the epoch had {epoch_batches} batches when the checkpoint was written, and has {len(self.dataloader)} '
-                f'now: it is begun anew'
+                f'the epoch had {epoch_batches} batches when the checkpoint was written and has '
+                f'{len(self.dataloader)} now: it is begun anew'
             )
 
     def validation_due(self) -> bool:
@@ -201,7 +201,7 @@ def _begin(loader: DataLoader) -> Iterator[Any]:
         return iter(loader)
 
 
-def _reordered(loader: DataLoader, batches: Iterable[list[int]], first: int) -> DataLoader:
+def _reordered(loader: DataLoader, batches: Any, first: int) -> DataLoader:
     """Return a loader of the same data and settings for other batches (lists of indices), from the ``first`` on."""
     settings = {name: getattr(loader, name) for name in _LOADER_SETTINGS}
     return DataLoader(batch_sampler=itertools.islice(batches, first, None), **settings)
@@ -219,10 +219,11 @@ def _endless(loader: DataLoader) -> Iterator[list[int]]:
     for epoch in itertools.count():
         if epoch and hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
-        number = 0
-        for number, batch in enumerate(batches, start=1):
+        empty = True
+        for batch in batches:
+            empty = False
             yield batch
-        if not number:
+        if empty:
             raise UserError(
                 'the training set has less images than a batch, and drop_last is set: give a smaller --batch-size'
             )

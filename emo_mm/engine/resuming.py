@@ -175,8 +175,8 @@ def _described(path: Path, checkpoint: Any) -> Checkpoint:
     missing = [key for key in _NEEDED if not isinstance(checkpoint, dict) or key not in checkpoint]
     if missing:
         raise UserError(
-            f'{path} holds no {", ".join(missing)}, so no training can go on from it; take an epoch_*.pth or iter_*.pth '
-            f'(weights alone are something to start from: --weights, or load_from in the config)'
+            f'{path} holds no {", ".join(missing)}, so no training can go on from it; take an epoch_*.pth or '
+            f'iter_*.pth (weights alone are something to start from: --weights, or load_from in the config)'
         )
     meta = checkpoint['meta']
     if not all(isinstance(meta.get(key), int) for key in ('epoch', 'iter')):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -96,11 +97,10 @@ def test_a_gpu_that_is_too_small_is_told(tmp_path):
 
 def test_a_log_that_cannot_be_written_names_the_disk(tmp_path):
     cfg = toy.config(tmp_path)
-    with pytest.raises(UserError, match='No space left'), machine_faults_told(cfg), open('/dev/full', 'w') as file:
-        file.write('x')
-        file.flush()
+    with pytest.raises(UserError, match='No space left'), machine_faults_told(cfg):
+        Path('/dev/full').write_text('x')
     with pytest.raises(FileNotFoundError), machine_faults_told(cfg):
-        open('elsewhere/missing')
+        Path('elsewhere/missing').read_text()
 
 
 SCRIPT = """

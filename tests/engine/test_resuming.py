@@ -33,9 +33,10 @@ def train_until(cfg, iteration, monkeypatch, resuming=None, save=False):
                 loop._checkpoint_hook().save_now(runner)
             raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(loops._StoppableLoop, '_between_iterations', kill)
-        runner.train()
+        with pytest.raises(Killed):
+            runner.train()
 
 
 def disturb_random_numbers():
@@ -231,7 +232,7 @@ def test_the_seed_of_the_run_is_taken_over(work_dir):
 
 def test_a_checkpoint_of_weights_alone_is_refused_with_what_to_do(work_dir):
     best = next(work_dir.glob('best_*.pth'))
-    with pytest.raises(UserError, match='holds no optimizer.*load_from'):
+    with pytest.raises(UserError, match=r'holds no optimizer.*load_from'):
         check(best)
 
 
