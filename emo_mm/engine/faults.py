@@ -45,8 +45,9 @@ def tell(error: BaseException, cfg: Config) -> str | None:
         cfg: The config of the run, for the present settings.
     """
     text = str(error)
-    workers = cfg.train_dataloader.num_workers if cfg.get('train_dataloader') else cfg.test_dataloader.num_workers
-    batch_size = cfg.train_dataloader.get('batch_size') if cfg.get('train_dataloader') else None
+    loader = cfg.get('train_dataloader') or cfg.get('test_dataloader') or {}
+    workers = loader.get('num_workers', 0)
+    batch_size = loader.get('batch_size') if cfg.get('train_dataloader') else None
     smaller = f'a smaller --batch-size (now {batch_size})' if batch_size else 'smaller batches in the config'
     fewer = f'fewer loader processes (--workers, now {workers})'
 

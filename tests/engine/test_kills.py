@@ -1,6 +1,5 @@
 """A training that is killed again and again ends as one that never was."""
 
-import multiprocessing
 import random
 import signal
 import time
@@ -13,17 +12,6 @@ from emo_mm.engine.resuming import newest_checkpoint
 pytestmark = pytest.mark.toolbox
 
 STAGES = ('half written', 'not renamed', 'renamed')
-
-
-@pytest.fixture(scope='module')
-def processes(repo_root):
-    """Processes forked from one that has imported all that a training needs: they start in no time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('OMP_NUM_THREADS', '1')
-        patch.setenv('PYTHONPATH', f'{repo_root}:{repo_root / "tests"}')
-        context = multiprocessing.get_context('forkserver')
-        context.set_forkserver_preload(['toy_training'])
-        yield context
 
 
 def whole_run(processes, folder, by_epoch):
