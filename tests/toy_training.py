@@ -244,6 +244,7 @@ def train_as_rank(work_dir: Path, rank: int, port: int, by_epoch: bool, stop_at:
     )
     cfg = config(work_dir, by_epoch)
     cfg.launcher = 'pytorch'
+    cfg.sync_bn = 'torch'  # else each process validates with statistics of its own, and one's are saved
     cfg.env_cfg = dict()
     if stop_at is not None:
         cfg.custom_hooks.append(dict(type='ToySignals', signals=[int(signal.SIGTERM)], iteration=stop_at, rank=1))

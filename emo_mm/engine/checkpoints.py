@@ -62,6 +62,11 @@ class SafeCheckpointHook(CheckpointHook):
             self._resumed = None
 
     def _go_on(self, runner: Runner, state: dict[str, Any]) -> None:
+        source = Path(runner._load_from or '')
+        if is_main_process() and source.parent.resolve() == Path(self.out_dir).resolve():
+            # The kill may have come between the checkpoint and the pointer, and no further one may follow.
+            with _told(runner, POINTER):
+                write_atomically(Path(runner.work_dir) / POINTER, str(source).encode())
         if len(state['random_states']) == runner.world_size:
             set_random_state(state['random_states'][get_rank()])
         else:

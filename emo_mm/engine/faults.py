@@ -44,7 +44,7 @@ def tell(error: BaseException, cfg: Config) -> str | None:
         error: What was raised in a run.
         cfg: The config of the run, for the present settings.
     """
-    text = str(error)
+    text = '\n'.join(map(str, _chain(error)))
     loader = cfg.get('train_dataloader') or cfg.get('test_dataloader') or {}
     workers = loader.get('num_workers', 0)
     batch_size = loader.get('batch_size') if cfg.get('train_dataloader') else None
@@ -52,7 +52,7 @@ def tell(error: BaseException, cfg: Config) -> str | None:
     fewer = f'fewer loader processes (--workers, now {workers})'
 
     if isinstance(error, torch.OutOfMemoryError) or 'CUDA out of memory' in text:
-        why = _first_line(text)
+        why = _first_line(str(error))
         return f'the GPU has too little memory: give {smaller}, --amp or a smaller input; {_RESUME} ({why})'
     if re.search(r'Bus error|unable to (write to|open|allocate|resize|mmap).*(shm|/torch_|shared memory)', text):
         return (
@@ -73,7 +73,7 @@ def tell(error: BaseException, cfg: Config) -> str | None:
     if isinstance(error, MemoryError) or re.search(_CPU_MEMORY, text):
         return (
             f'memory ran out: give {smaller}, {fewer}, and where images are kept --cache disk or a smaller --cache-gb; '
-            f'{_RESUME} ({_first_line(text)})'
+            f'{_RESUME} ({_first_line(str(error))})'
         )
     if isinstance(error, OSError) and (error.errno in _DISK or _in_work_dir(error, cfg)):
         return (
@@ -81,6 +81,13 @@ def tell(error: BaseException, cfg: Config) -> str | None:
             f'whole: mend it, {_RESUME}'
         )
     return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that led to it: of a dead loader process the first one tells less than they do."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _in_work_dir(error: OSError, cfg: Config) -> bool:
