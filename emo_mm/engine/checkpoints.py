@@ -63,10 +63,12 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _go_on(self, runner: Runner, state: dict[str, Any]) -> None:
         source = Path(runner._load_from or '')
-        if is_main_process() and source.parent.resolve() == Path(self.out_dir).resolve():
-            # The kill may have come between the checkpoint and the pointer, and no further one may follow.
-            with _told(runner, POINTER):
-                write_atomically(Path(runner.work_dir) / POINTER, str(source).encode())
+        if source.parent.resolve() == Path(self.out_dir).resolve():
+            self.last_ckpt = str(source)  # written once more if the validation below finds it to be the best
+            if is_main_process():
+                # The kill may have come between the checkpoint and the pointer, and no further one may follow.
+                with _told(runner, POINTER):
+                    write_atomically(Path(runner.work_dir) / POINTER, str(source).encode())
         if len(state['random_states']) == runner.world_size:
             set_random_state(state['random_states'][get_rank()])
         else:

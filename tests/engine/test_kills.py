@@ -96,3 +96,15 @@ def test_a_kill_in_the_midst_of_a_write_leaves_the_former_checkpoint_and_no_brok
     process.join()
     assert process.exitcode == 0
     assert list(tmp_path.glob('.*.partial')) == []
+
+
+def test_a_kill_between_the_last_checkpoint_and_its_pointer_loses_neither_it_nor_its_validation(processes, tmp_path):
+    whole, _ = whole_run(processes, tmp_path / 'whole', by_epoch=True)
+    # The ninth write is the last checkpoint, before its validation.
+    process = processes.Process(target=toy.train_and_die, args=(tmp_path / 'killed', True, 9, 'renamed'))
+    process.start()
+    process.join()
+    assert newest_checkpoint(tmp_path / 'killed')[0].epoch == toy.EPOCHS
+    assert 'epoch_3' in (tmp_path / 'killed/last_checkpoint').read_text()
+    toy.train(toy.config(tmp_path / 'killed'), 'auto')
+    assert toy.differences(whole, toy.final_state(tmp_path / 'killed')) == []
