@@ -105,7 +105,9 @@ def test_a_training_stopped_and_then_killed_ends_with_the_weights_of_an_undistur
     args = ['train', *SMALL, '--epochs', 2, '--data-root', shapes, '--work-dir', tmp_path]
     options = ['--cfg-options', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1']
     logs = '*/vis_data/scalars.json'
-    code = signal_when(lambda: any(log.stat().st_size for log in tmp_path.glob(logs)), [*args, *options], signal.SIGTERM)
+    code = signal_when(
+        lambda: any(log.stat().st_size for log in tmp_path.glob(logs)), [*args, *options], signal.SIGTERM
+    )
     assert code == 143
     assert len(list(tmp_path.glob('stopped_iter_*.pth'))) == 1
     pointer = tmp_path / 'last_checkpoint'
