@@ -220,10 +220,9 @@ def test_options_that_do_not_fit_the_model_or_the_files_are_refused(tmp_path):
 
 def test_an_axis_that_cannot_stay_open_is_refused_with_the_reason(monkeypatch):
     job, *_ = prepare(shallow('cls'), options('x.onnx', dynamic='batch'))
-    one = type(job)(job.graph, job.example, job.precision, [])
     monkeypatch.setattr(job.graph.network, 'forward', lambda images: images.reshape(2, -1))
     with pytest.raises(UserError, match='--dynamic batch: emo_1m_demo cannot be traced with it'):
-        program_of(one)
+        program_of(job.graph, job.example)
 
 
 @pytest.mark.parametrize('name', ['litert', 'executorch', 'ncnn', 'mnn'])
