@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument(
         '--keep', type=Path, metavar='DIR', help='keep the files there, and make only those that are not'
     )
+    parser.add_argument('--kept-only', action='store_true', help='with --keep: only time the files that are there')
     parser.add_argument('--untimed', action='store_true', help='only make and check the files, and print the table')
     parser.add_argument('--out', type=Path, default=ROOT / 'docs' / 'deployment.md', metavar='FILE')
     args = parser.parse_args()
@@ -34,7 +35,16 @@ def main() -> int:
 
     ways = [(way.split(',')[0], [*way.split(','), 'float32'][1]) for way in args.ways or ()]
     batches = [] if args.untimed else args.batch
-    plan = Plan(args.models or MODELS, ways or None, batches, args.rounds, args.threads, args.images, args.keep)
+    plan = Plan(
+        models=args.models or MODELS,
+        ways=ways or None,
+        batches=batches,
+        rounds=args.rounds,
+        threads=args.threads,
+        images=args.images,
+        keep=args.keep,
+        make=not args.kept_only,
+    )
     try:
         rows = matrix(plain, plan)
         text = table(rows, batches, args.threads)

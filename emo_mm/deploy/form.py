@@ -50,7 +50,8 @@ class LastAxisProjection(nn.Linear):
 
     def __init__(self, conv: PointwiseConv2d) -> None:
         super().__init__(conv.in_channels, conv.out_channels, device='meta')
-        self.weight, self.bias = nn.Parameter(conv.weight.flatten(1), requires_grad=False), conv.bias
+        self.weight = nn.Parameter(conv.weight.flatten(1), requires_grad=False)
+        self.bias = conv.bias  # type: ignore[assignment]
 
     def on_last_axis(self, x: Tensor) -> Tensor:
         """Map (..., in_channels) to (..., out_channels)."""

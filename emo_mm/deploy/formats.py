@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ from emo_mm.deploy.graph import Graph
 from emo_mm.deploy.options import AXES
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import KEY, Metadata
-from emo_mm.runtime.sessions import open_session
+from emo_mm.runtime.sessions import PRECISION_KEY, open_session
 
 OPSET = 18
 Run = Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -64,6 +64,7 @@ class Format:
         precisions: What else than float32 it can be written in.
         carries: Whether the description is inside the file; a sidecar otherwise.
         takes_nms: Whether its runtime can select boxes, whose number depends on what is seen.
+        takes_argmax: Whether its runtime can tell the best class of each pixel; a segmenter's logits otherwise.
         companions: Ends of the names of files that belong to it, in the place of ``suffix``.
     """
 
@@ -76,6 +77,7 @@ class Format:
     precisions: tuple[str, ...] = ()
     carries: bool = True
     takes_nms: bool = False
+    takes_argmax: bool = True
     companions: tuple[str, ...] = ()
 
     def check_available(self, name: str) -> None:
@@ -134,12 +136,14 @@ def write_openvino(job: Job, path: Path) -> None:
     if job.precision == 'int8':
         model = _quantized(model, job)
     model.set_rt_info(job.metadata.to_json(), KEY)
+    if job.precision != 'float32':
+        model.set_rt_info(job.precision, PRECISION_KEY)
     openvino.save_model(model, path, compress_to_fp16=job.precision == 'half')
 
 
 def open_described(path: Path, metadata: Metadata, threads: int) -> Run:
     """Open a file as prediction does."""
-    return open_session(path, threads).run
+    return open_session(path, threads, metadata.input.batch).run
 
 
 def write_torch(job: Job, path: Path) -> None:
@@ -151,7 +155,8 @@ def open_torch(path: Path, metadata: Metadata, threads: int) -> Run:
     """Open a program of ``torch.export``."""
     extra = {KEY: ''}
     module = torch.export.load(path, extra_files=extra).module()
-    if Metadata.from_json(extra[KEY], str(path)) != metadata:
+    found = Metadata.from_json(extra[KEY], str(path))
+    if replace(found, input=replace(found.input, batch=metadata.input.batch)) != metadata:
         raise UserError(f'{path}: its description came back changed')
 
     def run(batch: np.ndarray) -> list[np.ndarray]:

@@ -44,6 +44,7 @@ BEGIN, END = '<!-- matrix: written by tools/export_matrix.py -->', '<!-- end of 
 PLAIN, EAGER = 'PyTorch, plain', 'PyTorch, ours'
 _LEAST_SECONDS = 0.2  # of a turn: small batches are over too soon to be timed once
 _MOST_REPEATS = 16
+_MOST_PIXELS = 2**21  # of a batch: logits of 150 classes for each take 1.3 GB, in every runtime
 _LOGIT_SPREAD = 2.0  # standard deviation
 
 
@@ -85,6 +86,7 @@ class Plan:
         images: Folder of photographs to check and calibrate with; random images if None.
         keep: Folder that keeps the files and what their checks found; those that are there are not made again. None
             forgets them.
+        make: Whether to make files that the folder lacks; otherwise the table is of those that it has.
     """
 
     models: Sequence[str] = MODELS
@@ -94,6 +96,7 @@ class Plan:
     threads: int = 2
     images: str | None = None
     keep: Path | None = None
+    make: bool = True
 
 
 def matrix(plain: Callable[[nn.Module], nn.Module], plan: Plan) -> list[Row]:
@@ -116,10 +119,11 @@ def matrix(plain: Callable[[nn.Module], nn.Module], plan: Plan) -> list[Row]:
             loaded = random_model(name, place)
             # One job for all formats of an input: tracing takes longer than anything else.
             jobs = cache(partial(_job, loaded, plan.images))
-            made = [_made(name, way, jobs, plan, place) for way in plan.ways or installed_ways()]
+            ways = [way for way in plan.ways or installed_ways() if plan.make or _note(place, way).is_file()]
+            made = [_made(name, way, jobs, plan, place) for way in ways]
             rows += [Row(name, PLAIN), Row(name, EAGER), *made]
             if plan.batches:
-                _time_model(rows[-len(made) - 2 :], plain(loaded.model), jobs('batch'), plan, place)
+                _time_model(rows[-len(made) - 2 :], plain(loaded.model), jobs('batch', True), plan, place)
     return rows
 
 
@@ -214,17 +218,20 @@ def _spread_logits(loaded: LoadedModel) -> None:
 Prepared = tuple[Job, Graph, tuple[int, int]]
 
 
-def _job(loaded: LoadedModel, images: str | None, dynamic: str | None) -> Prepared:
+def _job(loaded: LoadedModel, images: str | None, dynamic: str | None, argmax: bool = True) -> Prepared:
     """Return what all exporters get that leave the same axes open; calibration for int8 included."""
-    return prepare(loaded, ExportOptions(loaded.name, dynamic=dynamic, int8=True, images=images))
+    logits = loaded.cfg.default_scope == 'mmseg' and not argmax
+    return prepare(loaded, ExportOptions(loaded.name, dynamic=dynamic, int8=True, logits=logits, images=images))
 
 
-def _made(model: str, way: tuple[str, str], jobs: Callable[[str | None], Prepared], plan: Plan, folder: Path) -> Row:
+def _made(
+    model: str, way: tuple[str, str], jobs: Callable[[str | None, bool], Prepared], plan: Plan, folder: Path
+) -> Row:
     """Write a file and check it, unless a folder has it already."""
     name, precision = way
     row = Row(model, name + (f', {precision}' if precision != 'float32' else ''))
     path = _path(folder, way)
-    note = path.with_name(f'{path.stem}.row.json')
+    note = _note(folder, way)
     if note.is_file():
         kept: dict[str, Any] = json.loads(note.read_text(encoding='utf-8'))
         found = kept.pop('found')
@@ -233,7 +240,7 @@ def _made(model: str, way: tuple[str, str], jobs: Callable[[str | None], Prepare
     try:
         kind = formats()[name]
         assert kind.open is not None
-        job, reference, size = jobs('batch' if 'batch' in kind.axes else None)
+        job, reference, size = jobs('batch' if 'batch' in kind.axes else None, kind.takes_argmax)
         write(kind, replace(job, precision=precision), path)
         row.bytes, row.metadata, found = kind.size(path), job.metadata.to_json(), Found()
         for _, _, case in check(
@@ -242,7 +249,7 @@ def _made(model: str, way: tuple[str, str], jobs: Callable[[str | None], Prepare
             found.add(case)
         row.found = found
     except Exception as error:  # of a runtime: the table goes on, and tells
-        row.fault = f'fails: {first_line(error)[:120]}'
+        row.fault = f'fails: {first_line(error)[:120]}'.replace(f'{folder}/', '')
     print(f'  {row.way}: {row.found or row.fault} ({time.perf_counter() - started:.0f} s)', flush=True)
     kept = {key: value for key, value in asdict(row).items() if key in ('bytes', 'found', 'fault', 'metadata')}
     note.write_text(json.dumps(kept), encoding='utf-8')
@@ -252,30 +259,25 @@ def _made(model: str, way: tuple[str, str], jobs: Callable[[str | None], Prepare
 def _time_model(rows: Sequence[Row], plain: nn.Module, prepared: Prepared, plan: Plan, folder: Path) -> None:
     """Time a model in PyTorch, the first two rows, and its files, the others."""
     _, reference, size = prepared
-    runs: dict[str, tuple[Run, Metadata]] = {
-        PLAIN: (_eager(Graph(plain, reference.metadata)), reference.metadata),
-        EAGER: (_eager(reference), reference.metadata),
-    }
-    for row in rows[2:]:
-        if row.found is not None and row.metadata is not None:
+    eager = {PLAIN: _eager(Graph(plain, reference.metadata)), EAGER: _eager(reference)}
+    for batch in plan.batches:
+        if batch * size[0] * size[1] > _MOST_PIXELS:
+            continue
+        ready = {way: (run, input_of(images_in(None, batch), size, reference.metadata)) for way, run in eager.items()}
+        for row in rows[2:]:
+            metadata = Metadata.from_json(row.metadata, row.way) if row.found and row.metadata else None
+            if metadata is None or metadata.input.batch not in (None, batch):
+                continue
             name, _, precision = row.way.partition(', ')
-            path, metadata = _path(folder, (name, precision or 'float32')), Metadata.from_json(row.metadata, row.way)
             opener = formats()[name].open
             assert opener is not None
-            runs[row.way] = opener(path, metadata, plan.threads), metadata
-    for batch in plan.batches:
-        _time(rows, runs, batch, plan.rounds, size)
+            metadata = replace(metadata, input=replace(metadata.input, batch=batch))
+            run = opener(_path(folder, (name, precision or 'float32')), metadata, plan.threads)
+            ready[row.way] = run, input_of(images_in(None, batch), size, metadata)
+        _time(rows, ready, batch, plan.rounds)
 
 
-def _time(
-    rows: Sequence[Row], runs: dict[str, tuple[Run, Metadata]], batch: int, rounds: int, size: tuple[int, int]
-) -> None:
-    images = images_in(None, batch)
-    ready = {
-        way: (run, input_of(images, size, metadata))
-        for way, (run, metadata) in runs.items()
-        if metadata.input.batch in (None, batch)
-    }
+def _time(rows: Sequence[Row], ready: dict[str, tuple[Run, np.ndarray]], batch: int, rounds: int) -> None:
     repeats, seconds = {}, dict[str, list[float]]()
     for way, (run, values) in ready.items():
         run(values)
@@ -295,6 +297,11 @@ def _time(
         if own:
             row.seconds[batch] = median(own)
             row.ratio[batch] = median(other / mine for other, mine in zip(seconds[PLAIN], own, strict=True))
+
+
+def _note(folder: Path, way: tuple[str, str]) -> Path:
+    """Return where what was found of a file is kept."""
+    return folder / f'{way[0]}_{way[1]}.row.json'
 
 
 def _path(folder: Path, way: tuple[str, str]) -> Path:

@@ -27,7 +27,7 @@ def write_litert(job: Job, path: Path) -> None:
     import litert_torch
 
     with quiet():
-        litert_torch.convert(job.graph, (job.example,)).export(str(path))
+        litert_torch.convert(deepcopy(job.graph), (job.example,)).export(str(path))  # a copy: it leaves traces
 
 
 def open_litert(path: Path, metadata: Metadata, threads: int) -> Run:
@@ -92,7 +92,8 @@ def write_ncnn(job: Job, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / 'graph.pt'
         with torch.no_grad(), quiet():
-            torch.jit.trace(job.graph, (job.example,), check_trace=False).save(str(script))
+            # a copy: what modules remember of a trace, other tracers trip over
+            torch.jit.trace(deepcopy(job.graph), (job.example,), check_trace=False).save(str(script))
         shape = ','.join(map(str, job.example.shape))
         half = int(job.precision == 'half')
         command = [pnnx.EXEC_PATH, str(script), f'inputshape=[{shape}]f32', f'fp16={half}']
@@ -224,6 +225,7 @@ MOBILE_FORMATS = {
         'export-ncnn',
         precisions=('half',),
         carries=False,
+        takes_argmax=False,
         companions=('.bin',),
     ),
     'mnn': Format(
