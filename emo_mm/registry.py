@@ -47,6 +47,7 @@ MODELS = LazyRegistry(
         'EMOv2': 'emo_mm.models.emov2',
         'SSDLiteHead': 'emo_mm.models.heads.ssdlite_head',
         'EMOClsHead': 'emo_mm.models.heads.cls_head',
+        'DistilledClassifier': 'emo_mm.models.distilled_classifier',
     },
 )
 HOOKS = LazyRegistry(

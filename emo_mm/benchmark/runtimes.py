@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.subjects import Size
+from emo_mm.catalog import CATALOG
 from emo_mm.errors import UserError
-from emo_mm.models import EMO
+from emo_mm.models.pyramid import MobilePyramid
 
 DTYPE_OF = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -32,6 +34,7 @@ class Runtime:
         modes: Modes that it can run.
         devices: Kinds of device that it runs on.
         keeps_freed_memory: Whether its process sets the C allocator as our tools do on a CPU.
+        in_torch: Whether torch computes, and allocates what the network needs.
         fits: Tells why it cannot run a model of the allowed modes and devices; empty if it can.
     """
 
@@ -40,6 +43,7 @@ class Runtime:
     modes: tuple[str, ...] = ('forward', 'e2e', 'train', 'train-cp')
     devices: tuple[str, ...] = ('cpu', 'cuda')
     keeps_freed_memory: bool = True
+    in_torch: bool = True
     fits: Callable[[Contestant], str] = lambda contestant: ''
 
 
@@ -81,7 +85,7 @@ def fold(model: nn.Module, size: Size) -> nn.Module:
         UserError: If the copy of a peer answers something else: mmcv takes a BatchNorm that is listed after a
             convolution to follow it, which not every network keeps.
     """
-    if any(isinstance(module, EMO) for module in model.modules()):
+    if any(isinstance(module, MobilePyramid) for module in model.modules()):
         from emo_mm.deploy import fuse
 
         return fuse(model)
@@ -127,8 +131,7 @@ def _reference(contestant: Contestant, images: Tensor) -> nn.Module:
     from emo_mm.benchmark.plain import PlainClassifier
 
     model = place(contestant.subject.build(for_inference=False), contestant)
-    backbone = contestant.subject.name if contestant.subject.name.startswith('emo_') else str(contestant.subject.config)
-    return PlainClassifier(backbone, model)
+    return PlainClassifier(CATALOG[str(contestant.subject.config)].backbone, model)
 
 
 def _fused(contestant: Contestant, images: Tensor) -> nn.Module:
@@ -144,6 +147,36 @@ def _compiled(contestant: Contestant, images: Tensor) -> Network:
 
         inductor.freezing = True
     return torch.compile(model)
+
+
+def _onnx(contestant: Contestant, images: Tensor) -> Network:
+    from emo_mm.benchmark.exported import onnx_network
+
+    return onnx_network(_deploy_form(contestant), images, contestant.threads)
+
+
+def _openvino(contestant: Contestant, images: Tensor) -> Network:
+    from emo_mm.benchmark.exported import openvino_network
+
+    return openvino_network(_deploy_form(contestant), images, contestant.threads)
+
+
+def _deploy_form(contestant: Contestant) -> nn.Module:
+    """Return the form that is exported: ours as `emo-mm export` makes it, a peer as built."""
+    from emo_mm.deploy.form import deploy_form
+
+    model = contestant.subject.build(for_inference=True)
+    return model if contestant.subject.is_peer else deploy_form(model, contestant.size)
+
+
+def _not_exportable(*packages: str) -> Callable[[Contestant], str]:
+    def fits(contestant: Contestant) -> str:
+        missing = [package for package in packages if find_spec(package) is None]
+        if missing:
+            return f"it needs {' and '.join(missing)}: pip install 'emo-mm[export-openvino]'"
+        return '' if contestant.dtype == 'fp32' else 'exported networks are measured in float32'
+
+    return fits
 
 
 def _cudagraphs(contestant: Contestant, images: Tensor) -> Network:
@@ -172,7 +205,7 @@ def _no_reference(contestant: Contestant) -> str:
     from emo_mm.benchmark.plain import oracle_path
 
     oracle_path()  # raises outside of a clone
-    return '' if contestant.subject.has_reference else 'the plain formulation is that of the published EMO classifiers'
+    return '' if contestant.subject.has_reference else 'the plain formulation is that of the published classifiers'
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -195,6 +228,24 @@ RUNTIMES: dict[str, Runtime] = {
         'built',
         _compiled,
         modes=('forward', 'train'),
+    ),
+    'onnx': Runtime(
+        'the network as `emo-mm export` writes it (a peer as built), of one fixed size, in ONNX Runtime',
+        _onnx,
+        modes=('forward',),
+        devices=('cpu',),
+        keeps_freed_memory=False,
+        in_torch=False,
+        fits=_not_exportable('onnx', 'onnxscript', 'onnxruntime'),
+    ),
+    'openvino': Runtime(
+        'the same in OpenVINO',
+        _openvino,
+        modes=('forward',),
+        devices=('cpu',),
+        keeps_freed_memory=False,
+        in_torch=False,
+        fits=_not_exportable('onnx', 'onnxscript', 'openvino'),
     ),
     'cudagraphs': Runtime(
         'the fused network (a peer as built) recorded as a CUDA graph and replayed',

@@ -183,7 +183,7 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         with path.open(encoding='utf-8-sig') as file:
             content = json.load(file)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f'{path}: cannot be read ({error})') from error
     except json.JSONDecodeError as error:
         raise UserError(f'{path}: is not valid JSON ({error}); the file may be cut off') from error

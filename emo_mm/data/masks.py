@@ -24,6 +24,7 @@ from emo_mm.data.splits import (
     wanted_splits,
 )
 from emo_mm.errors import UserError
+from emo_mm.runtime.images import FORMATS
 
 IMAGE_FOLDERS = ('img_dir', 'images', 'image', 'imgs', 'img', 'JPEGImages')
 MASK_FOLDERS = ('ann_dir', 'masks', 'mask', 'annotations', 'labels', 'label', 'SegmentationClass')
@@ -175,9 +176,9 @@ def read_mask(path: Path) -> np.ndarray:
         UserError: The file is no image, has several channels, or labels that do not fit in 8 bits.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             labels = np.asarray(image)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f'{path}: cannot be read as an image ({error})') from error
     if labels.ndim != 2:
         raise UserError(
@@ -241,10 +242,10 @@ def check_labels(pairs: MaskPairs, labels: int) -> int:
 def _image_shape(path: Path) -> tuple[int, int]:
     """Height and width as decoded for training, that is turned as the EXIF data say."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f'{path}: cannot be read as an image ({error})') from error
     return (width, height) if turned else (height, width)
 
@@ -267,7 +268,7 @@ def palette_classes(pairs: MaskPairs) -> tuple[tuple[str, ...], list[list[int]]]
     Raises:
         UserError: The masks have no palette.
     """
-    with Image.open(pairs.mask(pairs.stems[0])) as image:
+    with Image.open(pairs.mask(pairs.stems[0]), formats=FORMATS) as image:
         colours = image.getpalette()
     if not colours:
         raise UserError(

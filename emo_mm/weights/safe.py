@@ -10,6 +10,7 @@ import argparse
 import json
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import torch
 
 from emo_mm.errors import UserError
 from emo_mm.weights.cache import is_web_page
+from emo_mm.weights.claims import check_claims
+from emo_mm.weights.plain_numpy import stand_ins
 
 METADATA_KEY = 'emo_mm'  # of the JSON text in a safetensors header
 _HEAD_BYTES = 512
@@ -33,8 +36,15 @@ def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
         map_location: Device for the tensors, or what else ``torch.load`` takes under this name.
 
     Raises:
-        UserError: If the file is missing, empty, damaged, not a checkpoint, or wants to run code.
+        UserError: If the file is missing, empty, damaged, not a checkpoint, wants to run code, or claims to hold more
+            than it can.
     """
+    content = _load(path, map_location)
+    check_claims(content, path)
+    return content
+
+
+def _load(path: Path, map_location: Any) -> Any:
     if not path.is_file():
         raise UserError(f'{path} is {"a folder" if path.is_dir() else "not there"}; give a checkpoint file')
     try:
@@ -57,6 +67,7 @@ def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
 
 
 def _load_pickle(path: Path, map_location: Any) -> Any:
+    _check_archive(path)
     try:
         with torch.serialization.safe_globals(data_types()):
             return torch.load(path, map_location=map_location, weights_only=True)
@@ -74,6 +85,26 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
         raise UserError(f'{path} is damaged or not a checkpoint ({reason}); copy or download it again') from None
 
 
+def _check_archive(path: Path) -> None:
+    """Check that a zip archive holds no more than its own size: PyTorch compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # torch.load says what is wrong with it
+    for name, kind in (('constants.pkl', 'TorchScript archive'), ('archive_format', 'program of torch.export')):
+        if any(entry.filename.rpartition('/')[2] == name for entry in entries):
+            raise UserError(f'{path} is a {kind}, which may run code, and no checkpoint')
+    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or unpacked > size:
+        raise UserError(
+            f'{path} is refused: its {size} bytes unpack to {unpacked}, and PyTorch compresses no checkpoint; '
+            'get the file as it was saved'
+        )
+
+
 def _is_safetensors(head: bytes, size: int) -> bool:
     # Eight bytes hold the length of the JSON header that follows.
     return len(head) > 8 and head[8:9] == b'{' and int.from_bytes(head[:8], 'little') <= size - 8
@@ -88,7 +119,7 @@ def _load_safetensors(path: Path, device: str) -> dict[str, Any]:
             names = file.keys()
             state_dict = {name: file.get_tensor(name) for name in names}
         meta = json.loads(metadata.get(METADATA_KEY, '{}'))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f'{path} is damaged ({error}); copy or download it again') from None
     return {'state_dict': state_dict, 'meta': meta if isinstance(meta, dict) else {}}
 
@@ -99,23 +130,10 @@ def data_types() -> list[Any]:
     These types and functions build data and do nothing else. MMEngine's own list of this kind admits ``getattr``
     whole, which reaches everything.
     """
-    import numpy as np
     from mmengine.logging import HistoryBuffer
 
-    multiarray = (np._core if hasattr(np, '_core') and int(np.__version__.split('.')[0]) >= 2 else np.core).multiarray
-    numpy_functions = [
-        # NumPy 2 renamed the module: files of either version are read under either.
-        (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
-        for name in ('_reconstruct', 'scalar')
-        for core in ('core', '_core')
-    ]
-    # Each kind of number has its own dtype class; objects are not among them.
-    numpy_dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdgFDSU'}
     return [
-        *numpy_functions,
-        np.ndarray,
-        np.dtype,
-        *sorted(numpy_dtypes, key=lambda kind: kind.__name__),
+        *stand_ins(),
         HistoryBuffer,
         (_statistics_method, 'builtins.getattr'),
         argparse.Namespace,

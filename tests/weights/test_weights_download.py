@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from emo_mm import web
 from emo_mm.errors import UserError
 from emo_mm.weights import cache as cache_module
 from emo_mm.weights import download, registry
@@ -198,9 +199,9 @@ def test_unwritable_cache_is_named(tmp_path, monkeypatch):
 
 
 def test_https_is_not_left_by_a_redirect():
-    request = download.urllib.request.Request('https://host/file')
-    with pytest.raises(download.urllib.error.URLError, match='not https'):
-        download._Redirects().redirect_request(request, None, 302, 'Found', {}, 'http://host/file')
+    request = web.urllib.request.Request('https://host/file')
+    with pytest.raises(web.urllib.error.URLError, match='not https'):
+        web._Redirects().redirect_request(request, None, 302, 'Found', {}, 'http://host/file')
 
 
 def test_address_is_cached_by_address_inside_the_cache(server, cache):
@@ -232,6 +233,11 @@ def test_folder_with_the_name_of_weights_does_not_hide_them(server, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'emo_2m').mkdir()
     assert resolve_weights('emo_2m').read_bytes() == CONTENT
+
+
+def test_weights_that_were_never_published_are_no_near_miss():
+    with pytest.raises(UserError, match=r'emov2_20m: the authors published no such weights; give a file of your own'):
+        resolve_weights('emov2_20m')
 
 
 @pytest.mark.parametrize('name', ['emo_2n', 'EMO-2M', 'emo2m'])
