@@ -44,6 +44,9 @@ NAMES = {
 }
 
 
+CLASSES = 5  # of the segmenter
+
+
 @cache
 def shallow(kind: str) -> LoadedModel:
     """Return a model with one block of each kind and random weights, under its config's name."""
@@ -149,9 +152,8 @@ def test_retinanet_is_exported_with_and_without_the_selection(tmp_path, kind):
 def test_a_pooling_that_depends_on_the_size_is_refused_where_the_size_is_open(tmp_path):
     """PSPNet pools to 1, 2, 3 and 6 cells a side."""
     assert export_loaded(shallow('PSPNet'), options(tmp_path / 'fixed.onnx', input='96x128')).found.agreement > 0.99
-    with pytest.raises(UserError, match='--dynamic height,width: pspnet_emo_1m_ade20k cannot be traced with it'):
+    with pytest.raises(UserError, match='fails in its runtime with --dynamic height,width, which is refused'):
         export_loaded(shallow('PSPNet'), options(tmp_path / 'open.onnx', dynamic='height,width'))
-    assert not (tmp_path / 'open.onnx').exists()
 
 
 def test_a_format_without_arg_max_asks_for_logits(tmp_path, monkeypatch):
@@ -170,10 +172,8 @@ def test_a_quantized_file_that_answers_otherwise_is_noticed(tmp_path, monkeypatc
     from onnx import numpy_helper
 
     def wrong(model, job):
-        name = next(node.input[1] for node in model.graph.node if node.op_type in ('MatMul', 'Gemm'))
-        for tensor in model.graph.initializer:
-            if tensor.name == name:
-                tensor.CopyFrom(numpy_helper.from_array(-4 * numpy_helper.to_array(tensor), name))
+        (last,) = (tensor for tensor in model.graph.initializer if len(tensor.dims) == 4 and tensor.dims[0] == CLASSES)
+        last.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(last), last.name))
         return model
 
     monkeypatch.setattr('emo_mm.deploy.export.find_spec', lambda name: object())
