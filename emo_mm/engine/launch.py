@@ -82,7 +82,7 @@ def evaluate(
     """
     from emo_mm.data.fast_loading import use_reduced_decoding
     from emo_mm.engine.faults import machine_faults_told
-    from emo_mm.predict.loading import differing_parts
+    from emo_mm.predict.loading import doubt_about
     from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
 
@@ -108,12 +108,9 @@ def evaluate(
     else:
         weights = read_checkpoint(checkpoint)  # before anything slow
         meta = weights.meta
-        others = differing_parts(cfg, meta)
-        if others:
-            lines.append(
-                f'WARNING: {checkpoint} was trained with another {", ".join(others)} than the config has: its weights '
-                f'may fit and answer wrongly; give the config, or the options, that it was trained with'
-            )
+        doubt = doubt_about(cfg, meta, checkpoint)
+        if doubt:
+            lines.append(f'WARNING: {doubt}')
     runner = build_runner(cfg, lines)
     _check_classes(runner, meta, checkpoint)
     if weights is not None:

@@ -51,6 +51,8 @@ class MobilePyramid(BaseModule):
     archs: ClassVar[Mapping[str, Mapping[str, Any]]]
     block: ClassVar[type[IRMB]]
     names: ClassVar[OfficialNames]
+    # of the maps; an exporter whose runtime has a layout of its own takes another
+    memory_format = torch.channels_last
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class MobilePyramid(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of ``out_indices`` for images of shape (N, in_channels, H, W), each (N, C, H/s, W/s)."""
         # One copy of the image here, and every convolution, norm and window below works on its innermost axis.
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        x = self.stem(x.contiguous(memory_format=self.memory_format))
         maps = {}  # of those to return only: the others' memory is soon wanted
         for index in range(max(self.out_indices) + 1):
             x = x if index == 0 else self.stages[index - 1](x)

@@ -66,7 +66,9 @@ class Predictor:
     ) -> None:
         if batch_size < 1 or (threads is not None and threads < 1):
             raise ValueError(f'batch_size is {batch_size} and threads is {threads}; they must be at least 1')
-        self.session = open_session(model, threads) if isinstance(model, (str, Path)) else model
+        if isinstance(model, (str, Path)):
+            model = open_session(model, threads, batch=1 if batch_size == 1 else None)
+        self.session = model
         self.metadata: Metadata = self.session.metadata
         if score_threshold is not None and self.metadata.nms is not None:
             selection = replace(self.metadata.nms, score_threshold=score_threshold)

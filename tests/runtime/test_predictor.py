@@ -15,6 +15,7 @@ from descriptions import classifier, detector, segmenter
 from emo_mm.errors import UserError
 from emo_mm.runtime import Predictor
 from emo_mm.runtime.metadata import InputSpec, OutputSpec, Preprocessing
+from emo_mm.runtime.sessions import PRECISION_KEY, open_session
 
 pytest.importorskip('onnxruntime')
 
@@ -118,6 +119,18 @@ def test_openvino_answers_like_onnx_runtime_and_keeps_the_description(kind, tmp_
     image = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
     for name, value in vars(one(image)).items():
         np.testing.assert_allclose(getattr(other(image), name), value, atol=1e-5)
+
+
+def test_openvino_computes_in_full_precision_unless_the_file_is_in_less(tmp_path):
+    openvino = pytest.importorskip('openvino')
+    model = openvino.convert_model(write_onnx(tmp_path / 'model.onnx', classifier()))
+    openvino.save_model(model, tmp_path / 'full.xml')
+    own_choice = openvino.compile_model(model, 'CPU').get_property('INFERENCE_PRECISION_HINT')
+    model.set_rt_info('half', PRECISION_KEY)
+    openvino.save_model(model, tmp_path / 'half.xml')
+    for name, expected in (('full', openvino.Type.f32), ('half', own_choice)):
+        session = open_session(tmp_path / f'{name}.xml')
+        assert session._compiled.get_property('INFERENCE_PRECISION_HINT') == expected
 
 
 def test_a_description_may_lie_beside_the_file(tmp_path):
