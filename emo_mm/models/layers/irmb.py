@@ -95,7 +95,7 @@ class IRMB(nn.Module):
         self.dw_norm = batch_norm(width)
         self.dw_act: nn.Module = SiLU()
         self.se = SqueezeExcitation(width, width, activation=nn.SiLU) if in_stem else nn.Identity()
-        self.proj = PointwiseConv2d(width, out_channels, bias=False)
+        self.proj: nn.Conv2d = PointwiseConv2d(width, out_channels, bias=False)
         keeps_path = not self.has_skip or drop_path_rate == 0
         self.drop_path = nn.Identity() if keeps_path else StochasticDepth(drop_path_rate, mode='row')
 
