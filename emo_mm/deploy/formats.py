@@ -20,6 +20,7 @@ from emo_mm.deploy.graph import Graph
 from emo_mm.deploy.options import AXES
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import KEY, Metadata
+from emo_mm.runtime.seal import seal
 from emo_mm.runtime.sessions import open_session
 
 OPSET = 18
@@ -120,6 +121,7 @@ def write_onnx(job: Job, path: Path) -> None:
             model = onnx.load(plain)
     onnx.helper.set_model_props(model, {KEY: job.metadata.to_json()})
     onnx.save(model, path)
+    seal(path)
 
 
 # Coordinates beyond 2048 have no fraction in half precision, and these have no half precision in ONNX Runtime.
@@ -138,6 +140,7 @@ def write_openvino(job: Job, path: Path) -> None:
         model = _quantized(model, job)
     model.set_rt_info(job.metadata.to_json(), KEY)
     openvino.save_model(model, path, compress_to_fp16=job.precision == 'half')
+    seal(path)
 
 
 def open_described(path: Path, metadata: Metadata, threads: int) -> Run:

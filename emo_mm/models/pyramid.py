@@ -86,7 +86,7 @@ class MobilePyramid(BaseModule):
         self.out_strides = tuple(2 ** (i + 1) for i in self.out_indices)
 
         self.stages = nn.ModuleList()
-        drop_rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        drop_rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist())
         for k in range(4):
             blocks = [
                 self.block(

@@ -10,6 +10,7 @@ import argparse
 import json
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,10 @@ def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
         raise UserError(f'{path} is a web page, not a checkpoint; download the raw file')
     if head.startswith(b'version https://git-lfs'):
         raise UserError(f'{path} is a Git LFS pointer, not the checkpoint itself; run git lfs pull')
-    if head.startswith(b'PK') or re.match(rb'\x80[\x02-\x05]', head):
+    if head.startswith(b'PK'):
+        _check_zip(path)
+        return _load_pickle(path, map_location)
+    if re.match(rb'\x80[\x02-\x05]', head):  # as torch.save wrote before 1.6: without checksums
         return _load_pickle(path, map_location)
     if _is_safetensors(head, path.stat().st_size):
         # safetensors knows devices but no functions of torch.load
@@ -70,8 +74,33 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
         raise UserError(f'{path} is refused: its pickle holds more than data; nothing in it was run') from None
     # A damaged file fails in as many ways as there are bytes: zip, pickle and storage errors of several types.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f'{path} is damaged or not a checkpoint ({reason}); copy or download it again') from None
+        raise UserError(f'{path} is damaged or not a checkpoint ({_reason(error)}); copy or download it again') from None
+
+
+def _check_zip(path: Path) -> None:
+    """Check the checksums of a file that ``torch.save`` wrote, which ``torch.load`` does not.
+
+    Raises:
+        UserError: If one does not fit, or an entry is compressed: ``torch.save`` compresses nothing, and a small file may
+            unpack to more than there is memory for.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            packed = [entry.filename for entry in file.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+            broken = None if packed else file.testzip()
+    except Exception as error:  # damage shows in many ways: zip, struct, unicode and overflow errors
+        raise UserError(f'{path} is damaged ({_reason(error)}); copy or download it again') from None
+    if packed:
+        raise UserError(f'{path} is no checkpoint as torch.save writes it: {packed[0][:80]!r} in it is compressed')
+    if broken is not None:
+        raise UserError(
+            f'{path} is damaged: {broken[:80]!r} in it does not match its checksum; copy or download it again'
+        )
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -88,8 +117,8 @@ def _load_safetensors(path: Path, device: str) -> dict[str, Any]:
             names = file.keys()
             state_dict = {name: file.get_tensor(name) for name in names}
         meta = json.loads(metadata.get(METADATA_KEY, '{}'))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f'{path} is damaged ({error}); copy or download it again') from None
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise UserError(f'{path} is damaged ({_reason(error)}); copy or download it again') from None
     return {'state_dict': state_dict, 'meta': meta if isinstance(meta, dict) else {}}
 
 

@@ -15,6 +15,7 @@ from descriptions import classifier, detector, segmenter
 from emo_mm.errors import UserError
 from emo_mm.runtime import Predictor
 from emo_mm.runtime.metadata import InputSpec, OutputSpec, Preprocessing
+from emo_mm.runtime.seal import seal
 
 pytest.importorskip('onnxruntime')
 
@@ -113,6 +114,7 @@ def test_openvino_answers_like_onnx_runtime_and_keeps_the_description(kind, tmp_
     metadata = {'det': detector(), 'seg': segmenter('labels'), 'cls': classifier()}[kind]
     path = write_onnx(tmp_path / 'model.onnx', metadata)
     openvino.save_model(openvino.convert_model(path), tmp_path / 'model.xml')
+    seal(tmp_path / 'model.xml')
     one, other = Predictor(path), Predictor(tmp_path / 'model.xml')
     assert other.metadata == metadata
     image = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
@@ -143,9 +145,9 @@ def test_a_description_of_another_graph_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ('name', 'content', 'said'),
     [
-        ('model.onnx', b'', 'ONNX Runtime cannot load it'),
-        ('model.onnx', b'garbage' * 100, 'ONNX Runtime cannot load it'),
-        ('model.xml', b'<html></html>', 'OpenVINO cannot load it'),
+        ('model.onnx', b'', 'its checksum is missing'),
+        ('model.onnx', b'garbage' * 100, 'its checksum is missing'),
+        ('model.xml', b'<html></html>', 'its checksum is missing'),
         ('model.tflite', b'', 'deployed files end in .onnx or .xml'),
     ],
 )
