@@ -88,7 +88,13 @@ def change_description(data: bytes, rng: Random) -> bytes:
 
     model = onnx.load_from_string(data)
     described = {entry.key: entry.value for entry in model.metadata_props}
-    text = mutators.change_json(described[KEY].encode(), rng).decode('utf-8', 'ignore')
+    if rng.random() < 0.5:
+        text = mutators.change_json(described[KEY].encode(), rng).decode('utf-8', 'ignore')
+    else:
+        content = json.loads(described[KEY])
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            _set_plausible(content, rng)
+        text = json.dumps(content)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {KEY: text} if rng.random() < 0.97 else {})
     with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +102,45 @@ def change_description(data: bytes, rng: Random) -> bytes:
         onnx.save(model, path)
         seal(path)
         return path.read_bytes()
+
+
+def _set_plausible(content: dict, rng: Random) -> None:
+    """Give a part of a description a value that may stand there, and that the graph may not keep to."""
+    classes = [f'class {i}' for i in range(rng.choice((1, 3, 7, 300)))]
+    side, other = (rng.choice((1, 2, 31, 64, 640, 16384)) for _ in range(2))
+    changes = (
+        ('classes', classes, None),
+        ('classes', ['\x1b[31mred', 'x' * 10_000], None),
+        ('input', 'layout', rng.choice(('NCHW', 'NHWC'))),
+        ('input', 'dtype', 'float32'),
+        ('input', 'normalized_inside', True),
+        ('input', 'batch', rng.choice((None, 1, 3, 4096))),
+        ('input', 'height', rng.choice((None, side))),
+        ('input', 'width', rng.choice((None, side))),
+        ('preprocessing', 'scale', [side, other]),
+        ('preprocessing', 'resize', rng.choice(('keep_ratio', 'fit', 'none', 'stretch', 'short_edge'))),
+        ('preprocessing', 'interpolation', rng.choice(('nearest', 'bicubic', 'area', 'lanczos'))),
+        ('preprocessing', 'backend', 'pillow'),
+        ('preprocessing', 'crop', [side, other]),
+        ('preprocessing', 'pad_size', [side, other]),
+        ('preprocessing', 'pad_divisor', rng.choice((2, 32, 1024))),
+        ('preprocessing', 'pad_value', rng.choice((1e6, -1e6))),
+        ('preprocessing', 'mean', [1e6, -1e6, 0]),
+        ('preprocessing', 'std', [1e-5, 1, 1e6]),
+        ('output', 'levels', rng.choice((None, [8], [1], [6, 3], [10_000_000], [1] * 8))),
+        ('output', 'names', content['output']['names'][::-1]),
+        ('output', 'names', content['output']['names'] + ['levels']),
+        ('output', 'kind', rng.choice(('boxes', 'detections', 'labels', 'logits', 'probabilities'))),
+        ('nms', 'nms_pre', rng.choice((None, 1, 10_000_000))),
+        ('nms', 'max_per_image', rng.choice((1, 10_000_000))),
+        ('nms', 'min_size', rng.choice((-1e300, 1e300))),
+        ('nms', 'score_threshold', rng.choice((0, 1))),
+    )  # fmt: skip
+    part, key, value = rng.choice(changes)
+    if part == 'classes':
+        content['classes'], content['palette'] = key, []
+    elif content[part] is not None:
+        content[part][key] = value
 
 
 def change_safetensors_header(data: bytes, rng: Random) -> bytes:
