@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from emo_mm.data.coco_types import check_types
 from emo_mm.data.splits import (
     SPLIT_NAMES,
     DataRequest,
@@ -181,11 +182,13 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        with path.open(encoding='utf-8-sig') as file:
+        with path.open(encoding='utf-8') as file:
             content = json.load(file)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}: cannot be read ({error})') from error
-    except json.JSONDecodeError as error:
+    except RecursionError:
+        raise UserError(f'{path}: is nested too deep for an annotation file') from None
+    except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
         raise UserError(f'{path}: is not valid JSON ({error}); the file may be cut off') from error
     if not isinstance(content, dict):
         raise UserError(f'{path}: holds a {type(content).__name__}, not the object of a COCO annotation file')
@@ -204,6 +207,7 @@ def _records(path: Path, items: list[Any], what: str, keys: tuple[str, ...]) -> 
         lacking = ', '.join(f"'{key}' ({number} of {len(items)})" for key, number in missing.items())
         hint = '; area may be width x height of the box, iscrowd 0' if {'area', 'iscrowd'} & missing.keys() else ''
         raise UserError(f"{path}: entries of '{what}' lack {lacking}{hint}")
+    check_types(path, what, items)
     return items
 
 

@@ -43,7 +43,7 @@ class Reader:
         return self._answer(self.seconds)
 
     def _started(self) -> subprocess.Popen[str]:
-        paths = [str(TESTS), str(TESTS.parent), os.environ.get('PYTHONPATH', '')]
+        paths = [os.environ.get('PYTHONPATH', ''), str(TESTS), str(TESTS.parent)]
         self._log = (self.folder / f'{self.kind}.log').open('w+')
         self._process = subprocess.Popen(
             [sys.executable, '-m', 'fuzzing.worker', self.kind, str(self.folder), str(self.gigabytes)],

@@ -63,6 +63,7 @@ def annotation_reader(folder: Path) -> Victim:
     from emo_mm.compat import register_toolbox, use_faster_coco_metric
     from emo_mm.configs import get_config
     from emo_mm.data.apply import apply_data
+    from emo_mm.data.config_parts import split_datasets
     from emo_mm.data.splits import DataRequest
 
     MMLogger.get_instance('fuzzing', log_level='ERROR')
@@ -81,7 +82,7 @@ def annotation_reader(folder: Path) -> Victim:
         use_faster_coco_metric(cfg)
         boxes, predictions = 0, []
         with DefaultScope.overwrite_default_scope('mmdet'):
-            dataset = DATASETS.build(cfg.train_dataloader.dataset | {'pipeline': load})
+            dataset = DATASETS.build(split_datasets(cfg, 'train')[0] | {'pipeline': load})
             for i in range(len(dataset)):
                 sample = dataset[i]['data_samples']
                 truth = sample.gt_instances

@@ -17,7 +17,7 @@ from fuzzing.victims import VICTIMS, Wrong
 
 from emo_mm.errors import UserError
 
-LONGEST_MESSAGE = 2000  # characters
+LONGEST_MESSAGE = 3000  # characters
 
 
 def main(kind: str, folder: str, gigabytes: str) -> None:
