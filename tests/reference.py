@@ -6,6 +6,8 @@ into and out of windows, attention as two matrix products. Nothing here is share
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -144,13 +146,26 @@ def stem(x: Tensor, w: Weights, training: bool) -> Tensor:
 
 def features(name: str, tensors: dict[str, Tensor], x: Tensor, window: int, training: bool = False) -> list[Tensor]:
     """Return the five maps of a published network."""
+    head_dims = (0, 0, *HEAD_DIMS[name])
+    return network(name.startswith('emov2'), tensors, x, DEPTHS[name], head_dims, (window,) * 4, training)
+
+
+def network(
+    is_v2: bool,
+    tensors: dict[str, Tensor],
+    x: Tensor,
+    depths: Sequence[int],
+    head_dims: Sequence[int],
+    windows: Sequence[int],
+    training: bool = False,
+) -> list[Tensor]:
+    """Return the five maps of a network of any depth, width of heads and window size, one of each for a stage."""
     w = Weights(tensors)
-    maps = [(stem_v2 if name.startswith('emov2') else stem)(x, w.at('stage0'), training)]
-    for stage, depth in enumerate(DEPTHS[name]):
+    maps = [(stem_v2 if is_v2 else stem)(x, w.at('stage0'), training)]
+    for stage, depth in enumerate(depths):
         x = maps[-1]
-        head_dim = HEAD_DIMS[name][stage - 2] if stage >= 2 else 0
         for index in range(depth):
-            x = block(x, w.at(f'stage{stage + 1}.{index}'), stage, index, head_dim, window, training)
+            x = block(x, w.at(f'stage{stage + 1}.{index}'), stage, index, head_dims[stage], windows[stage], training)
         maps.append(x)
     return maps
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from emo_mm.models.layers import IRMB
 from emo_mm.models.official_names import OfficialNames
@@ -76,6 +77,7 @@ class MobilePyramid(BaseModule):
         if frozen_stages not in range(-1, 5):
             raise ValueError(f'frozen_stages is {frozen_stages}; it must be -1 (nothing), 0 (the stem) or 1 to 4')
         self.arch = arch if isinstance(arch, str) else 'custom'
+        self.in_channels = in_channels
         self.out_indices = _normalised_indices(out_indices)
         self.window_sizes = _window_sizes(window_size)
         self.frozen_stages = frozen_stages
@@ -116,7 +118,13 @@ class MobilePyramid(BaseModule):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps of ``out_indices`` for images of shape (N, in_channels, H, W), each (N, C, H/s, W/s)."""
+        """Return the maps of ``out_indices`` for images of shape (N, in_channels, H, W), each (N, C, H/s, W/s).
+
+        Raises:
+            ValueError: If the images are of another shape, or there is nothing in them.
+        """
+        if not is_compiling() and (x.dim() != 4 or x.shape[1] != self.in_channels or 0 in x.shape):
+            raise ValueError(f'images are of shape {tuple(x.shape)}; it must be (N, {self.in_channels}, H, W), no 0 in it')
         # One copy of the image here, and every convolution, norm and window below works on its innermost axis.
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         maps = [x]
