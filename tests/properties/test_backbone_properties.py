@@ -119,7 +119,8 @@ def _plain(case: Case, tensors: dict[str, Tensor], x: Tensor, training: bool) ->
     arch = case.settings
     head_dims = [dim // heads if heads else 0 for dim, heads in zip(arch['embed_dims'], arch['num_heads'], strict=True)]
     windows = case.windows if isinstance(case.windows, tuple) else (case.windows,) * 4
-    maps = reference.network(case.family == 'EMOv2', tensors, x, arch['depths'], head_dims, windows, training)
+    depths = arch['depths'][: max(case.indices)]  # what comes later is not run, and has statistics of its own
+    maps = reference.network(case.family == 'EMOv2', tensors, x, depths, head_dims, windows, training)
     return [maps[i] for i in case.indices]
 
 
