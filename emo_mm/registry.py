@@ -55,6 +55,7 @@ HOOKS = LazyRegistry(
     {
         'PlainCheckpointHook': 'emo_mm.engine.hooks',
         'ProgressHook': 'emo_mm.engine.hooks',
+        'FiniteHook': 'emo_mm.engine.finite',
     },
 )
 DATASETS = LazyRegistry('dataset', MMENGINE_DATASETS, {})

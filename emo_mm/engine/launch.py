@@ -28,11 +28,13 @@ def train(options: TrainOptions) -> dict[str, Any]:
     Raises:
         UserError: If the config, an option or the data has a fault.
     """
+    from emo_mm.engine.finite import guard_numbers
     from emo_mm.engine.report import write_report
 
     cfg, lines = load_run_config(options, training=True)
     lines += apply_train_options(cfg, options)
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='emo_mm.ProgressHook')]
+    guard_numbers(cfg, options.skip_non_finite)
     runner = build_runner(cfg, lines)
     _drop_single_last_image(runner)
     start = time.monotonic()
