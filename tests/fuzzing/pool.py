@@ -52,7 +52,12 @@ class Reader:
             stderr=self._log,
             text=True,
             cwd=self.folder,
-            env=os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, paths)), 'OMP_NUM_THREADS': '1'},
+            env=os.environ
+            | {
+                'PYTHONPATH': os.pathsep.join(filter(None, paths)),
+                'OMP_NUM_THREADS': '1',
+                'EMO_MM_CACHE': str(self.folder / 'cache'),
+            },
         )
         found, said = self._answer(_START)
         if found != 'ready':

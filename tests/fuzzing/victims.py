@@ -56,7 +56,10 @@ def _read(predictor: Any, data: bytes, folder: Path) -> bytes:
 
 
 def annotation_reader(folder: Path) -> Victim:
-    """Check annotations, load all that a training gets of them, and evaluate on them."""
+    """Check annotations as ``emo-mm train`` does, load all that a training gets of them, and evaluate on them.
+
+    Faults are errors in every second file, and are left out of the others.
+    """
     from mmengine.logging import MMLogger
     from mmengine.registry import DATASETS, METRICS, DefaultScope
 
@@ -64,6 +67,7 @@ def annotation_reader(folder: Path) -> Victim:
     from emo_mm.configs import get_config
     from emo_mm.data.apply import apply_data
     from emo_mm.data.config_parts import split_datasets
+    from emo_mm.data.content_check import check_content
     from emo_mm.data.splits import DataRequest
 
     MMLogger.get_instance('fuzzing', log_level='ERROR')
@@ -78,7 +82,9 @@ def annotation_reader(folder: Path) -> Victim:
         request = DataRequest(
             str(folder), train_ann=str(path), val_ann=str(path), train_images='images', val_images='images'
         )
-        lines = apply_data(cfg, request)
+        policy = 'skip' if path.stem[-1] in '02468' else 'error'
+        lines = apply_data(cfg, request, tolerant=True)
+        check_content(cfg, True, 'quick', policy, folder / 'work_dir')
         use_faster_coco_metric(cfg)
         boxes, predictions = 0, []
         with DefaultScope.overwrite_default_scope('mmdet'):
@@ -96,7 +102,7 @@ def annotation_reader(folder: Path) -> Victim:
             metric.process({}, predictions)
             metric.evaluate(len(predictions))
         counted = next(line for line in lines if line.startswith('train: '))
-        if f' {boxes} box' not in counted:
+        if policy == 'error' and f' {boxes} box' not in counted:
             raise Wrong(f'{counted}, and the data set gives {boxes}')
 
     return read
