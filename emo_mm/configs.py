@@ -126,7 +126,7 @@ def build_from_config(cfg: Config) -> nn.Module:
 
 
 def explained(error: BaseException) -> str:
-    """Return what is wrong with a part of a config that MMEngine could not build, with a suggestion for a wrong name."""
+    """Return why MMEngine could not build a part of a config, with a suggestion for a wrong name."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     argument = re.search(r"unexpected keyword argument '(\w+)'", text)
     if argument is not None:

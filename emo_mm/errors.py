@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 _LONGEST = 1500  # characters of a line
 
 
@@ -10,8 +9,8 @@ class UserError(ValueError):
     """A fault in what the user gave: a path, a name, a file or a setting.
 
     The message is one line (or a short block) that names the offending thing and the fix; the command line prints it
-    without a traceback and exits with 1. What files hold may be in it: characters that steer a terminal are escaped, and
-    lines without end are cut.
+    without a traceback and exits with 1. What files hold may be in it: characters that steer a terminal are escaped,
+    and lines without end are cut.
     """
 
     def __init__(self, message: str) -> None:

@@ -10,6 +10,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 
+def refusal_of(call: Callable[[], Any], kind: type[Exception] = ValueError) -> str | None:
+    """Return how a call is refused; None if it is not."""
+    try:
+        call()
+    except kind as error:
+        return str(error)
+    return None
+
+
 def few_or_many(few: int, many: int) -> pytest.MarkDecorator:
     """Run a test with ``examples`` few in `make test` and many in `make torture`."""
     return pytest.mark.parametrize(

@@ -27,9 +27,7 @@ class CheckCache:
     def __init__(self, folder: Path) -> None:
         self.path = folder / f'files_{_VERSION}.sqlite'
 
-    def get(
-        self, paths: Sequence[str], versions: Sequence[tuple[int, int] | None], kind: str
-    ) -> dict[int, list]:
+    def get(self, paths: Sequence[str], versions: Sequence[tuple[int, int] | None], kind: str) -> dict[int, list]:
         """Return the answers to files that are as they were.
 
         Args:

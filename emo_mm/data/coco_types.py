@@ -1,7 +1,7 @@
 """The types of the entries of COCO annotation files.
 
-Loading takes much that is not COCO format, and stops or goes wrong later: at the evaluation after the first epoch, as with
-numbers written as texts, or without a word, as with ``"iscrowd": "0"``, which counts as a crowd.
+Loading takes much that is not COCO format, and stops or goes wrong later: at the evaluation after the first epoch, as
+with numbers written as texts, or without a word, as with ``"iscrowd": "0"``, which counts as a crowd.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_types(path: Path, what: str, entries: list[dict[str, Any]]) -> None:
             for key in keys:
                 if key in entry and not fits(entry[key]):
                     value = repr(entry[key])[:80]
-                    raise UserError(f"{path}: {what}[{index}] has {key} {value}; it must be {wanted}")
+                    raise UserError(f'{path}: {what}[{index}] has {key} {value}; it must be {wanted}')
 
 
 def _is_whole(value: Any) -> bool:

@@ -215,10 +215,7 @@ class FiniteHook(Hook):
         now = _random_state()
         model, forward = _unwrapped(runner.model), self._forwards[-1] if self._forwards else None
         bad = {
-            name: values
-            for each in self._forwards
-            for name, values in each.losses.items()
-            if not all_finite(values)
+            name: values for each in self._forwards for name, values in each.losses.items() if not all_finite(values)
         }
         if in_loss:
             what = ', '.join(f'{name} {float(sum(v.sum() for v in values))}' for name, values in bad.items())

@@ -127,7 +127,9 @@ class MobilePyramid(BaseModule):
             ValueError: If the images are of another shape, or there is nothing in them.
         """
         if not is_compiling() and (x.dim() != 4 or x.shape[1] != self.in_channels or 0 in x.shape):
-            raise ValueError(f'images are of shape {tuple(x.shape)}; it must be (N, {self.in_channels}, H, W), no 0 in it')
+            raise ValueError(
+                f'images are of shape {tuple(x.shape)}; it must be (N, {self.in_channels}, H, W), no 0 in it'
+            )
         # One copy of the image here, and every convolution, norm and window below works on its innermost axis.
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         maps = [x]

@@ -1,4 +1,4 @@
-"""Whether a graph gives what its description promises: a wrong description would make wrong results of right outputs."""
+"""Whether a graph gives what its description promises: a wrong description makes wrong results of right outputs."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def read_sealed(path: Path) -> bytes:
         if told is None:
             raise UserError(
                 f'{path}: is cut off, or was not written by emo-mm export: its checksum is missing; export it again, '
-                f"or vouch for it: python -c \"from emo_mm.runtime.seal import seal; seal('{path}')\""
+                f'or vouch for it: python -c "from emo_mm.runtime.seal import seal; seal(\'{path}\')"'
             )
         if told != _digest(content, path):
             raise UserError(f'{path}: is damaged: it does not match its checksum; export or copy it again')

@@ -74,15 +74,17 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
         raise UserError(f'{path} is refused: its pickle holds more than data; nothing in it was run') from None
     # A damaged file fails in as many ways as there are bytes: zip, pickle and storage errors of several types.
     except Exception as error:
-        raise UserError(f'{path} is damaged or not a checkpoint ({_reason(error)}); copy or download it again') from None
+        raise UserError(
+            f'{path} is damaged or not a checkpoint ({_reason(error)}); copy or download it again'
+        ) from None
 
 
 def _check_zip(path: Path) -> None:
     """Check the checksums of a file that ``torch.save`` wrote, which ``torch.load`` does not.
 
     Raises:
-        UserError: If one does not fit, or an entry is compressed: ``torch.save`` compresses nothing, and a small file may
-            unpack to more than there is memory for.
+        UserError: If one does not fit, or an entry is compressed: ``torch.save`` compresses nothing, and a small file
+            may unpack to more than there is memory for.
     """
     try:
         with zipfile.ZipFile(path) as file:

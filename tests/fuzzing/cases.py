@@ -68,7 +68,7 @@ def try_files(kind: str, numbers: range, folder: Path, keep: Path | None = None)
 def damaged(kind: str, sound: list[tuple[str, bytes]], number: int) -> tuple[str, bytes]:
     """Return name and content of a damaged file.
 
-    The name begins with ``bytes`` where bytes were changed blindly, and with ``shape`` where checksums were made to fit.
+    The name begins with ``bytes`` where bytes were changed blindly, with ``shape`` where checksums were made to fit.
     """
     rng = Random(f'{kind} {number}')
     suffix, content = rng.choice(sound)

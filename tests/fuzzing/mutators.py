@@ -14,7 +14,23 @@ from typing import Any
 Mutator = Callable[[bytes, Random], bytes]
 
 # Numbers at which fields of lengths and sizes go wrong.
-ODD_SIZES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
+ODD_SIZES = (
+    0,
+    1,
+    2,
+    7,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    2**63 - 1,
+    2**64 - 1,
+)
 
 
 # -- Bytes of any file -----------------------------------------------------------------------------------------------
@@ -71,7 +87,9 @@ def change_size_field(data: bytes, rng: Random) -> bytes:
     number, width = rng.choice(ODD_SIZES), rng.choice((1, 2, 4, 8))
     field = (number % 256**width).to_bytes(width, rng.choice(('little', 'big')))
     # fields of headers and of directories are more often near the ends
-    place = rng.choice((rng.randrange(len(data)), rng.randrange(min(len(data), 128)), max(0, len(data) - rng.randrange(1, 128))))
+    place = rng.choice(
+        (rng.randrange(len(data)), rng.randrange(min(len(data), 128)), max(0, len(data) - rng.randrange(1, 128)))
+    )
     return data[:place] + field + data[place + width :]
 
 
@@ -118,7 +136,11 @@ def change_jpeg_segment(data: bytes, rng: Random) -> bytes:
     end = start + 2 + length
     kind = rng.randrange(5)
     if kind == 0:
-        return data[: start + 2] + rng.choice((0, 1, 2, length - 1, length + 1, 0xFFFF)).to_bytes(2, 'big') + data[start + 4 :]
+        return (
+            data[: start + 2]
+            + rng.choice((0, 1, 2, length - 1, length + 1, 0xFFFF)).to_bytes(2, 'big')
+            + data[start + 4 :]
+        )
     if kind == 1:
         return data[: start + 1] + bytes([rng.randrange(256)]) + data[start + 2 :]
     if kind == 2:
@@ -223,7 +245,9 @@ def _change_value(content: Any, rng: Random) -> Any:
     elif kind == 3:
         node[key] = [node[key]]
     elif kind == 4 and isinstance(node[key], (int, float)):
-        node[key] = rng.choice((str(node[key]), float(node[key]), -node[key], node[key] * 10**9, node[key] + 1, bool(node[key])))
+        node[key] = rng.choice(
+            (str(node[key]), float(node[key]), -node[key], node[key] * 10**9, node[key] + 1, bool(node[key]))
+        )
     elif kind == 5:  # the value of another place
         other, name = rng.choice(places)
         try:
@@ -274,7 +298,10 @@ def change_zip_entry(data: bytes, rng: Random) -> bytes:
     elif kind == 1:
         del entries[index]
     elif kind == 2:
-        entries[index] = (rng.choice((name + 'x', name.upper(), '../../' + name, '/' + name, 'x' * 300, name[:-1])), body)
+        entries[index] = (
+            rng.choice((name + 'x', name.upper(), '../../' + name, '/' + name, 'x' * 300, name[:-1])),
+            body,
+        )
     elif kind == 3:
         entries.append((name, damage(body, rng)))
     elif kind == 4:

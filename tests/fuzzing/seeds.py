@@ -105,7 +105,8 @@ def checkpoint_files(folder: Path) -> list[bytes]:
     meta = {
         'epoch': 3,
         'iter': 30,
-        'cfg': f"default_scope = 'mmdet'\nmodel = dict(backbone=dict(type='emo_mm.EMO', arch={TINY!r}, window_size=7))\n",
+        'cfg': "default_scope = 'mmdet'\n"
+        f"model = dict(backbone=dict(type='emo_mm.EMO', arch={TINY!r}, window_size=7))\n",
         'dataset_meta': {'classes': ('cat', 'dog'), 'palette': [(0, 0, 0), (1, 1, 1)]},
         'experiment_name': 'tiny',
     }

@@ -15,7 +15,7 @@ from fuzzing import seeds
 Victim = Callable[[Path], None]
 
 
-class Wrong(Exception):
+class WrongAnswerError(Exception):
     """The answer to a file is wrong, and nobody is told."""
 
 
@@ -40,10 +40,10 @@ def image_reader(folder: Path) -> Victim:
         if outcome.error is not None:
             raise UserError(outcome.error)
         if outcome.result.labels.shape != outcome.pixels.shape[:2]:
-            raise Wrong(f'{outcome.result.labels.shape} labels for {outcome.pixels.shape} pixels')
+            raise WrongAnswerError(f'{outcome.result.labels.shape} labels for {outcome.pixels.shape} pixels')
         # PNG files have checksums: who changes pixels must be told, unless he made the checksums fit
         if path.name.startswith('bytes') and path.suffix == '.png' and outcome.pixels.tobytes() not in undamaged:
-            raise Wrong('other pixels')
+            raise WrongAnswerError('other pixels')
 
     return read
 
@@ -93,8 +93,10 @@ def annotation_reader(folder: Path) -> Victim:
                 sample = dataset[i]['data_samples']
                 truth = sample.gt_instances
                 boxes += len(truth.bboxes) + len(sample.ignored_instances.bboxes)
-                if not (np.isfinite(truth.bboxes.numpy()).all() and (truth.labels < len(dataset.metainfo['classes'])).all()):
-                    raise Wrong(f'image {i} has the boxes {truth.bboxes} and the labels {truth.labels}')
+                if not (
+                    np.isfinite(truth.bboxes.numpy()).all() and (truth.labels < len(dataset.metainfo['classes'])).all()
+                ):
+                    raise WrongAnswerError(f'image {i} has the boxes {truth.bboxes} and the labels {truth.labels}')
                 found = {'bboxes': truth.bboxes.tensor, 'scores': truth.labels * 0 + 0.9, 'labels': truth.labels}
                 predictions.append({'img_id': sample.img_id, 'ori_shape': sample.ori_shape, 'pred_instances': found})
             metric = METRICS.build(cfg.val_evaluator)
@@ -103,7 +105,7 @@ def annotation_reader(folder: Path) -> Victim:
             metric.evaluate(len(predictions))
         counted = next(line for line in lines if line.startswith('train: '))
         if policy == 'error' and f' {boxes} box' not in counted:
-            raise Wrong(f'{counted}, and the data set gives {boxes}')
+            raise WrongAnswerError(f'{counted}, and the data set gives {boxes}')
 
     return read
 
@@ -132,10 +134,10 @@ def checkpoint_reader(folder: Path) -> Victim:
         if path.name.startswith('bytes'):
             for name, tensor in model.state_dict().items():
                 if not torch.equal(tensor, expected[name]):
-                    raise Wrong(f'{name} is another')
+                    raise WrongAnswerError(f'{name} is another')
             told = checkpoint.meta.get('dataset_meta', sound.meta['dataset_meta'])
             if list(told['classes']) != ['cat', 'dog']:
-                raise Wrong(f'dataset_meta is {told}')
+                raise WrongAnswerError(f'dataset_meta is {told}')
         if 'cfg' in checkpoint.meta:
             try:
                 config_in(checkpoint.meta, str(path))
@@ -173,7 +175,7 @@ def onnx_reader(folder: Path) -> Victim:
         writer.close()
         _line(outcome, predictor.metadata.classes)
         if path.name.startswith('bytes') and _told(outcome.result) not in undamaged:
-            raise Wrong('another result')
+            raise WrongAnswerError('another result')
 
     return read
 

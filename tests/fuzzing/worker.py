@@ -13,9 +13,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from fuzzing.victims import VICTIMS, Wrong
-
 from emo_mm.errors import UserError
+from fuzzing.victims import VICTIMS, WrongAnswerError
 
 LONGEST_MESSAGE = 3000  # characters
 
@@ -38,11 +37,15 @@ def outcome(victim, path: Path) -> tuple[str, str]:
     """Return ``answered``, ``refused`` (as users are told), ``wrong`` or ``error``, and its message."""
     try:
         victim(path)
-    except Wrong as error:
+    except WrongAnswerError as error:
         return 'wrong', str(error)
     except UserError as error:
         message = str(error)
-        if path.name not in message or len(message) > LONGEST_MESSAGE or not message.isprintable() and '\n' not in message:
+        if (
+            path.name not in message
+            or len(message) > LONGEST_MESSAGE
+            or (not message.isprintable() and '\n' not in message)
+        ):
             return 'error', f'the message is not clear: {message[:LONGEST_MESSAGE]!r}'
         return 'refused', message
     except BaseException:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from data_trees import write_coco
-from exploring import explore, few_or_many
+from exploring import explore, few_or_many, refusal_of
 from hypothesis import strategies as st
 
 from emo_mm.configs import build_from_config, explained, find_config, get_config, list_models
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.toolbox
 
 ARGUMENTS = [name for name in inspect.signature(EMO).parameters if name != 'self']
 ODD: tuple[Any, ...] = (
-    None, True, -1, 0, 1.5, float('nan'), float('inf'), '', '1m', '9m', 'x' * 3000, (), [], {}, [[]], (1, 2), [None] * 4,
-    ['a'] * 4, [1.5] * 4, [0] * 4, [-1] * 4, [float('nan')] * 4, {'a': 1}, {None: 1}, object, b'1m',
+    None, True, -1, 0, 1.5, float('nan'), float('inf'), '', '1m', '9m', 'x' * 3000, (), [], {}, [[]], (1, 2),
+    [None] * 4, ['a'] * 4, [1.5] * 4, [0] * 4, [-1] * 4, [float('nan')] * 4, {'a': 1}, {None: 1}, object, b'1m',
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_misspelt_names_of_configs_are_told_with_the_name_that_was_meant(example
     names = list_models()
 
     def check(drawn: tuple[str, str]) -> None:
-        name, wrong = drawn
+        _, wrong = drawn
         if wrong in names:
             return
         with pytest.raises(UserError) as error:
@@ -63,11 +63,8 @@ def test_misspelt_names_of_configs_are_told_with_the_name_that_was_meant(example
 def test_a_backbone_with_an_argument_of_another_type_is_refused_or_works(examples):
     def check(drawn: tuple[type, str, Any]) -> None:
         kind, name, value = drawn
-        try:
-            kind(**{name: value})
-        except ValueError as error:
-            assert name in str(error)
-            assert len(str(error)) < 6000
+        said = refusal_of(lambda: kind(**{name: value}))
+        assert said is None or (name in said and len(said) < 6000)
 
     kinds = st.sampled_from((EMO, EMOv2))
     explore(check, st.tuples(kinds, st.sampled_from(ARGUMENTS), st.sampled_from(ODD)), examples)
@@ -76,7 +73,11 @@ def test_a_backbone_with_an_argument_of_another_type_is_refused_or_works(example
 @few_or_many(50, 2000)
 def test_an_architecture_with_an_entry_of_another_type_is_refused_or_works(examples):
     tiny = dict(
-        depths=(1, 1, 1, 1), embed_dims=(8, 8, 8, 8), expand_ratio=(1, 1, 1, 1), kernel_size=(3,) * 4, num_heads=(0, 0, 2, 2)
+        depths=(1, 1, 1, 1),
+        embed_dims=(8, 8, 8, 8),
+        expand_ratio=(1, 1, 1, 1),
+        kernel_size=(3,) * 4,
+        num_heads=(0, 0, 2, 2),
     )
 
     def check(drawn: tuple[type, str, Any, int | None]) -> None:
@@ -86,10 +87,8 @@ def test_an_architecture_with_an_entry_of_another_type_is_refused_or_works(examp
             arch[name] = value
         else:
             arch[name] = [*arch[name][:place], value, *arch[name][place + 1 :]]
-        try:
-            kind(arch)
-        except ValueError as error:
-            assert name in str(error) or 'num_heads' in str(error)
+        said = refusal_of(lambda: kind(arch))
+        assert said is None or name in said or 'num_heads' in said  # whose widths may be the wrong ones
 
     names = st.sampled_from([*tiny, 'drop_path_rate'])
     places = st.one_of(st.none(), st.integers(0, 3))
@@ -185,11 +184,8 @@ def test_options_of_other_types_are_refused_or_taken(examples, tree):
     def check(drawn: tuple[str, Any]) -> None:
         key, value = drawn
         tree.cfg_options = {key: value}
-        try:
-            changed, _ = load_run_config(tree, training=True)
-            apply_train_options(changed, tree)
-        except UserError as error:
-            assert str(error)
+        said = refusal_of(lambda: apply_train_options(load_run_config(tree, training=True)[0], tree), UserError)
+        assert said is None or len(said) < 6000
 
     values = st.sampled_from([None, True, -1, 1.5, '', 'x', [], [1], {}, {'a': 1}, '../..'])
     explore(check, st.tuples(st.sampled_from(keys), values), examples)

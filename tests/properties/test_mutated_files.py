@@ -13,9 +13,7 @@ MANY = 1000
 
 @pytest.mark.toolbox
 @pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize(
-    'count', [pytest.param(25, id='few'), pytest.param(MANY, marks=pytest.mark.slow, id='many')]
-)
+@pytest.mark.parametrize('count', [pytest.param(25, id='few'), pytest.param(MANY, marks=pytest.mark.slow, id='many')])
 def test_damaged_files_are_answered_or_refused(kind, count, tmp_path, capsys):
     if kind == 'onnx':
         pytest.importorskip('onnxruntime')
@@ -23,4 +21,6 @@ def test_damaged_files_are_answered_or_refused(kind, count, tmp_path, capsys):
     with capsys.disabled():
         if count == MANY:
             print(f'\n{tally}')
-    assert not tally.faults, '\n\n'.join(f'{kind} {number}: {found}\n{said}' for number, found, said in tally.faults[:3])
+    assert not tally.faults, '\n\n'.join(
+        f'{kind} {number}: {found}\n{said}' for number, found, said in tally.faults[:3]
+    )
