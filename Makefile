@@ -11,7 +11,7 @@ help:
 	@echo "make test-classic  the tests that touch a toolbox, on the classic stack"
 	@echo "make env           the environment of the default stack, in .venv (env-classic: in .venv-classic)"
 	@echo "make torture       the long trials of docs/reliability.md: kills, faults, mutated files"
-	@echo "make lint          ruff and mypy (make format: let ruff mend what it can)"
+	@echo "make lint          ruff, mypy and bandit (make format: let ruff mend what it can)"
 	@echo "make clean         remove build products and caches; environments and work_dirs stay"
 
 env:
@@ -36,6 +36,7 @@ lint: env
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/bandit --quiet --configfile pyproject.toml --recursive emo_mm tools
 
 format: env
 	.venv/bin/ruff check --fix .

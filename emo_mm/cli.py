@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')  # names of files need not be texts
     args = _parser().parse_args(argv)
+    # OpenCV, imported later, refuses images of more pixels than Pillow does; its own limit would let 3 GB through.
+    os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(2 * 89_478_485))
     try:
         return args.run(args) or 0
     except UserError as error:
@@ -226,7 +228,11 @@ def _add_benchmark_commands(commands: Any) -> None:
     )
     command.add_argument('--batch', nargs='+', type=int, default=[1], metavar='N', help='batch sizes')
     command.add_argument(
-        '--runtime', nargs='+', default=[], metavar='R', help='reference, eager, fused, compiled, cudagraphs'
+        '--runtime',
+        nargs='+',
+        default=[],
+        metavar='R',
+        help='reference, eager, fused, compiled, onnx, openvino, cudagraphs',
     )
     command.add_argument('--mode', nargs='+', default=[], metavar='M', help='forward, e2e, train, train-cp')
     command.add_argument('--dtype', nargs='+', default=['fp32'], metavar='T', help='fp32, bf16; on a GPU tf32, fp16')

@@ -55,6 +55,11 @@ def find_config(name: str | Path) -> Path:
     path = Path(name)
     if path.suffix == '.py' and path.is_file():
         return path
+    if '://' in str(name):
+        raise UserError(
+            f'{name} is an address: a config is code that is run, and none is fetched; download it, read it, and give '
+            'its path'
+        )
     files = _config_files()
     known = files.get(path.stem if path.suffix == '.py' else str(name))
     if known is not None and len(path.parts) == 1:

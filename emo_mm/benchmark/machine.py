@@ -98,7 +98,9 @@ def _own_version() -> str:
         return __version__
 
     def git(*args: str) -> str:
-        done = subprocess.run(['git', '-C', str(root), *args], capture_output=True, text=True, check=False)
+        # arguments of our own, no shell; which git is the user's choice
+        command = ['git', '-C', str(root), *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B603
         return done.stdout.strip()
 
     commit = git('rev-parse', '--short', 'HEAD')

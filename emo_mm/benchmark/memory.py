@@ -20,26 +20,31 @@ class Memory:
         peak: The most that is allocated at a time during the step, on top of what was there before it (parameters,
             optimizer states, the input): activations, gradients and temporaries. On a CPU from the allocations and
             releases that torch's profiler records, which leaves out scratch memory that oneDNN takes for itself; on a
-            GPU from torch's allocator (``max_memory_allocated``).
+            GPU from torch's allocator (``max_memory_allocated``); None where another runtime than torch allocates.
         kept_for_backward: What autograd keeps between the forward and the backward pass, each storage once,
             parameters left out; None outside of training and where the network is compiled.
         peak_rss: The largest resident set of the process so far, libraries and all; None on a GPU.
     """
 
-    peak: int
+    peak: int | None
     kept_for_backward: int | None
     peak_rss: int | None
 
 
-def measure_memory(step: Callable[[], Any], device: str, parameters: Iterable[Tensor] | None) -> Memory:
+def measure_memory(
+    step: Callable[[], Any], device: str, parameters: Iterable[Tensor] | None, in_torch: bool = True
+) -> Memory:
     """Measure a step that has run before.
 
     Args:
         step: The step.
         device: Where it runs.
         parameters: Parameters of the network that it trains; None for a step without a backward pass to look into.
+        in_torch: Whether torch allocates what the step needs.
     """
-    peak = _peak_on_cpu(step) if device == 'cpu' else _peak_on_gpu(step, device)
+    peak = None
+    if in_torch:
+        peak = _peak_on_cpu(step) if device == 'cpu' else _peak_on_gpu(step, device)
     kept = None if parameters is None else _kept_for_backward(step, parameters)
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if device == 'cpu' else None  # Linux: KiB
     return Memory(peak, kept, rss)

@@ -78,7 +78,7 @@ class Row:
     speedup_p10: float | None
     speedup_p90: float | None
     steps: int
-    peak_mb: float
+    peak_mb: float | None
     kept_for_backward_mb: float | None
     peak_rss_mb: float | None
     preparation_s: float
@@ -172,7 +172,7 @@ def _row(
         speedup_p10=ratios[1],
         speedup_p90=ratios[2],
         steps=len(times),
-        peak_mb=memory.peak / 1e6,
+        peak_mb=_megabytes(memory.peak),
         kept_for_backward_mb=_megabytes(memory.kept_for_backward),
         peak_rss_mb=_megabytes(memory.peak_rss),
         preparation_s=measurement.preparation,
@@ -284,7 +284,7 @@ def _table(rows: Iterable[Row]) -> str:
         cells = [row.model, row.runtime, row.dtype, row.size, str(row.batch)]
         cells += [f'{row.params / 1e6:.2f}', f'{row.macs / 1e9:.3f}', f'{row.median_ms:.2f}']
         cells += [f'{row.p10_ms:.2f}–{row.p90_ms:.2f}', f'{row.images_per_s:.1f}', _speedup(row), row.baseline or '-']
-        cells.append(f'{row.peak_mb:.1f}')
+        cells.append('-' if row.peak_mb is None else f'{row.peak_mb:.1f}')
         if trains:
             cells.append('-' if row.kept_for_backward_mb is None else f'{row.kept_for_backward_mb:.1f}')
         else:

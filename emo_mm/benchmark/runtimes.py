@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class Runtime:
         modes: Modes that it can run.
         devices: Kinds of device that it runs on.
         keeps_freed_memory: Whether its process sets the C allocator as our tools do on a CPU.
+        in_torch: Whether torch computes, and allocates what the network needs.
         fits: Tells why it cannot run a model of the allowed modes and devices; empty if it can.
     """
 
@@ -40,6 +42,7 @@ class Runtime:
     modes: tuple[str, ...] = ('forward', 'e2e', 'train', 'train-cp')
     devices: tuple[str, ...] = ('cpu', 'cuda')
     keeps_freed_memory: bool = True
+    in_torch: bool = True
     fits: Callable[[Contestant], str] = lambda contestant: ''
 
 
@@ -146,6 +149,36 @@ def _compiled(contestant: Contestant, images: Tensor) -> Network:
     return torch.compile(model)
 
 
+def _onnx(contestant: Contestant, images: Tensor) -> Network:
+    from emo_mm.benchmark.exported import onnx_network
+
+    return onnx_network(_deploy_form(contestant), images, contestant.threads)
+
+
+def _openvino(contestant: Contestant, images: Tensor) -> Network:
+    from emo_mm.benchmark.exported import openvino_network
+
+    return openvino_network(_deploy_form(contestant), images, contestant.threads)
+
+
+def _deploy_form(contestant: Contestant) -> nn.Module:
+    """Return the form that is exported: ours as `emo-mm export` makes it, a peer as built."""
+    from emo_mm.deploy.form import deploy_form
+
+    model = contestant.subject.build(for_inference=True)
+    return model if contestant.subject.is_peer else deploy_form(model, contestant.size)
+
+
+def _not_exportable(*packages: str) -> Callable[[Contestant], str]:
+    def fits(contestant: Contestant) -> str:
+        missing = [package for package in packages if find_spec(package) is None]
+        if missing:
+            return f"it needs {' and '.join(missing)}: pip install 'emo-mm[export-openvino]'"
+        return '' if contestant.dtype == 'fp32' else 'exported networks are measured in float32'
+
+    return fits
+
+
 def _cudagraphs(contestant: Contestant, images: Tensor) -> Network:
     """Record the kernels of the fused network once, for a batch that stays in place, and replay them."""
     model = _eager(contestant, images) if contestant.subject.is_peer else _fused(contestant, images)
@@ -195,6 +228,24 @@ RUNTIMES: dict[str, Runtime] = {
         'built',
         _compiled,
         modes=('forward', 'train'),
+    ),
+    'onnx': Runtime(
+        'the network as `emo-mm export` writes it (a peer as built), of one fixed size, in ONNX Runtime',
+        _onnx,
+        modes=('forward',),
+        devices=('cpu',),
+        keeps_freed_memory=False,
+        in_torch=False,
+        fits=_not_exportable('onnx', 'onnxscript', 'onnxruntime'),
+    ),
+    'openvino': Runtime(
+        'the same in OpenVINO',
+        _openvino,
+        modes=('forward',),
+        devices=('cpu',),
+        keeps_freed_memory=False,
+        in_torch=False,
+        fits=_not_exportable('onnx', 'onnxscript', 'openvino'),
     ),
     'cudagraphs': Runtime(
         'the fused network (a peer as built) recorded as a CUDA graph and replayed',

@@ -101,7 +101,7 @@ def _answer(request: Any, step: Step, contestant: Contestant) -> Times | Memory:
     if isinstance(request, Turn):
         timer = _time_on_cpu if contestant.device == 'cpu' else _time_on_gpu
         return Times(timer(step.run, request))
-    return measure_memory(step.run, contestant.device, step.trained)
+    return measure_memory(step.run, contestant.device, step.trained, RUNTIMES[contestant.runtime].in_torch)
 
 
 def _time_on_cpu(step: Callable[[], Any], turn: Turn) -> tuple[float, ...]:

@@ -264,7 +264,7 @@ def _faulty_images(images: list[dict[str, Any]]) -> list[EntryFault]:
             agree = all(images[index] == images[same[0]] for index in same)
             for index in same[1:] if agree else same:
                 name = str(images[index]['file_name'])
-                faults.append(EntryFault('image id used twice', 'images', index, name, str(images[index]['id'])))
+                faults.append(EntryFault('image id used twice', 'images', index, name, f'image {images[index]["id"]}'))
     return faults
 
 
@@ -281,13 +281,13 @@ def _fault_of_box(
     """
     number = str(box['id'])
     if number in ids:
-        return 'annotation id used twice', number
+        return 'annotation id used twice', f'annotation {number}'
     ids.add(number)
     if image is None:
         return '', ''
     category, bbox, area = box['category_id'], box['bbox'], box['area']
     if category not in name_of:
-        return 'undeclared category', str(category)
+        return 'undeclared category', f'annotation {number}: category {category}'
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, (*bbox, area))):
         return 'bbox that is no box', f'annotation {number} has bbox {bbox!r} and area {area!r}'
     left, top, width, height = bbox

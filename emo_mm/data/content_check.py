@@ -40,17 +40,15 @@ POLICIES = ('error', 'skip')
 FAULT_LIST = 'data_faults.csv'  # in the work directory
 
 
-def check_content(
-    cfg: Config, training: bool, check: str = 'quick', policy: str = 'error', work_dir: Path | None = None
-) -> list[str]:
+def check_content(cfg: Config, training: bool, check: str = 'quick', policy: str = 'error') -> list[str]:
     """Check every image and annotation that a run reads.
 
     Args:
-        cfg: The whole config; with the policy ``skip`` its data sets are changed to leave faulty parts out.
+        cfg: The whole config; with the policy ``skip`` its data sets are changed to leave faulty parts out. Its work
+            directory gets the list of faults, and lists of what is left.
         training: Check what training reads (train, val), else what testing reads (test).
         check: ``quick`` or ``full``; see ``file_check``.
         policy: What to do about faults: ``error`` or ``skip``.
-        work_dir: Where the list of faults goes, and the lists of what is left; that of the config if None.
 
     Returns:
         Lines to print.
@@ -58,7 +56,7 @@ def check_content(
     Raises:
         UserError: There are faults and the policy is ``error``, or nothing is left without them.
     """
-    folder = Path(cfg.work_dir) if work_dir is None else work_dir
+    folder = Path(cfg.work_dir)
     start = time.monotonic()
     with _one_at_a_time() as cache:
         found = [
@@ -67,19 +65,19 @@ def check_content(
             for dataset in split_datasets(cfg, split)
         ]
     faults = [fault for _, _, content in found for fault in content.faults]
-    if faults:
-        write_list(faults, folder / FAULT_LIST)
     number = sum(content.items.get('images', 0) for _, _, content in found)
     seconds = time.monotonic() - start
-    lines = [f'data check ({check}): {count(number, "image")} in {seconds:.1f} s: {summary(faults)}']
+    checked = f'{check} check of {count(number, "image")} in {seconds:.1f} s'
     if not faults:
-        return lines
+        (folder / FAULT_LIST).unlink(missing_ok=True)  # of a run before they were mended
+        return [f'{checked}: no fault'] if number else []
+    write_list(faults, folder / FAULT_LIST)
     shown = [f'  {row}' for row in table(faults)]
     listed = f'  all of them: {folder / FAULT_LIST}'
     if policy == 'error' and any(fault.serious for fault in faults):
         ways = 'Mend them, leave them out with --bad-data skip, or pass over this check with --skip-check.'
-        raise UserError('\n'.join([f'the data have faults; {lines[0]}', *shown, listed, ways]))
-    lines += [*shown, listed]
+        raise UserError('\n'.join([f'the data have {summary(faults)} ({checked})', *shown, listed, ways]))
+    lines = [f'{checked}: {summary(faults)}', *shown, listed]
     for index, (split, dataset, content) in enumerate(found):
         if any(fault.serious for fault in content.faults):
             lines += leave_out(cfg, split, dataset, content, folder / 'checked_data' / f'{index}_{split}')

@@ -17,7 +17,8 @@ from emo_mm.weights.cache import cache_dir
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-SHARED_MEMORY = Path('/dev/shm')  # files in memory, on Linux
+# Files in memory, on Linux; mkdtemp makes the folder in it, for its owner alone.
+SHARED_MEMORY = Path('/dev/shm')  # nosec B108
 _PREFIX = 'emo_mm_images_'
 
 

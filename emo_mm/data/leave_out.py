@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from emo_mm.data.config_parts import parts, path_in, task_scope
 from emo_mm.data.faults import Content
 from emo_mm.data.splits import count
 from emo_mm.errors import UserError
+from emo_mm.files import written_whole
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -58,11 +58,11 @@ def _write_coco(source: Path, drops: dict[str, set[int]], target: Path) -> str:
     """Write an annotation file without some images and boxes; return how many were left out, in words."""
     content = parse_annotations(source)
     images = [image for index, image in enumerate(content['images']) if index not in drops['images']]
-    gone = {image['id'] for image in content['images']} - {image['id'] for image in images}
+    kept = {image['id'] for image in images}
     boxes = [
         box
         for index, box in enumerate(content.get('annotations', []))
-        if index not in drops['annotations'] and box['image_id'] not in gone
+        if index not in drops['annotations'] and box['image_id'] in kept
     ]
     before = len(content.get('annotations', []))
     if 'annotations' in content:
@@ -75,6 +75,5 @@ def _write_coco(source: Path, drops: dict[str, set[int]], target: Path) -> str:
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all: the processes of a distributed run write the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
-    partial.write_text(text, encoding='utf-8')
-    partial.replace(path)
+    with written_whole(path, durable=False) as file:
+        file.write(text.encode())

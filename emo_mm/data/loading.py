@@ -215,7 +215,7 @@ def _size(content: bytes) -> tuple[int, int]:
         with Image.open(io.BytesIO(content)) as image:
             turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
             width, height = image.size
-    except OSError:  # no image that Pillow knows: left to OpenCV
+    except (OSError, Image.DecompressionBombError):  # no image that Pillow takes: left to OpenCV, and to its limits
         return 0, 0
     return (height, width) if turned else (width, height)
 

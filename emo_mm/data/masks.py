@@ -24,6 +24,7 @@ from emo_mm.data.splits import (
     wanted_splits,
 )
 from emo_mm.errors import UserError
+from emo_mm.runtime.images import FORMATS
 
 IMAGE_FOLDERS = ('img_dir', 'images', 'image', 'imgs', 'img', 'JPEGImages')
 MASK_FOLDERS = ('ann_dir', 'masks', 'mask', 'annotations', 'labels', 'label', 'SegmentationClass')
@@ -176,9 +177,9 @@ def read_mask(path: Path) -> np.ndarray:
         UserError: The file is no image, has several channels, or labels that do not fit in 8 bits.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             labels = np.asarray(image)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f'{path}: cannot be read as an image ({error})') from error
     if labels.ndim != 2:
         raise UserError(
@@ -257,10 +258,10 @@ def require_labels(mask_dir: Path, seen: Sequence[int], labels: int, checked: in
 def _image_shape(path: Path) -> tuple[int, int]:
     """Height and width as decoded for training, that is turned as the EXIF data say."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f'{path}: cannot be read as an image ({error})') from error
     return (width, height) if turned else (height, width)
 
@@ -291,7 +292,7 @@ def palette_classes(pairs: MaskPairs, tolerant: bool = False) -> tuple[tuple[str
     largest = -1
     for stem in pairs.stems:
         try:
-            with Image.open(pairs.mask(stem)) as image:
+            with Image.open(pairs.mask(stem), formats=FORMATS) as image:
                 colours = colours or image.getpalette()
             labels = read_mask(pairs.mask(stem))
         except (UserError, OSError):

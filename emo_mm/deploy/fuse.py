@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from emo_mm.deploy.packed import PackedConv2d
 from emo_mm.models.layers import I2RMB, IRMB, EMOStem, EMOv2Stem, LayerNorm2d, LayerScale
 
 Model = TypeVar('Model', bound=nn.Module)
@@ -25,6 +26,7 @@ def fuse(model: Model) -> Model:
     Every BatchNorm is folded into the convolution before or after it, the gain and bias of every LayerNorm into the
     projections after it, layer scale into the projection before it, and stochastic depth is taken out. Works on a
     backbone and on whole detectors, segmenters and classifiers, whose heads' ``ConvModule`` are folded by mmcv. The
+    backbone's convolutions take the activations after them inside (:class:`~emo_mm.deploy.packed.PackedConv2d`). The
     copy is in eval mode, needs no gradients, and cannot be trained: its state dict lacks the norms.
 
     Args:
@@ -39,11 +41,15 @@ def fuse(model: Model) -> Model:
         for module in fused.modules():
             if isinstance(module, EMOStem):
                 _fold_norm(module, 'conv', 'bn')
+                module.conv = PackedConv2d(module.conv, 'none')
             elif isinstance(module, EMOv2Stem):
                 _fold_norm(module, 'conv', 'norm')
                 _fold_norm(module, 'dw_conv', 'dw_norm')
+                module.conv, module.act = PackedConv2d(module.conv, 'silu'), nn.Identity()
+                _pack_local_mixing(module)
             elif isinstance(module, IRMB):
                 _fold_block(module)
+                _pack_block(module)
             elif _is_classifier(module):
                 _fold_classifier(module)
     return fused
@@ -80,6 +86,18 @@ def _fold_block(block: IRMB) -> None:
         # In EMO attention mixes what the projection gets with weights that sum to one: gain and bias pass through it.
         _fold_into(block.v[0], gain, bias)
         block.norm = LayerNorm2d(block.norm.normalized_shape[0], affine=False)
+
+
+def _pack_block(block: IRMB) -> None:
+    # Where attention expands the map, values are projected as tokens.
+    if block.v and not (block.qk is not None and block.attention_expands):
+        block.v = nn.Sequential(PackedConv2d(block.v[0], block.act))
+    _pack_local_mixing(block)
+
+
+def _pack_local_mixing(part: IRMB | EMOv2Stem) -> None:
+    part.dw_conv, part.dw_act = PackedConv2d(part.dw_conv, 'silu'), nn.Identity()
+    part.proj = PackedConv2d(part.proj, 'none')
 
 
 def _is_classifier(module: nn.Module) -> bool:

@@ -188,12 +188,12 @@ def write_coreml(job: Job, path: Path) -> None:
 
 
 def _call(command: list[str], folder: str) -> None:
-    """Run a converter that is a program.
+    """Run a converter that is a program: of the exporter's own, without a shell.
 
     Raises:
         RuntimeError: If it fails; the message ends with what it said last.
     """
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # nosec B603
     if done.returncode != 0:
         said = (done.stdout + done.stderr).strip().splitlines()
         raise RuntimeError(f'{Path(command[0]).name} ended with {done.returncode}: {said[-1] if said else "silently"}')

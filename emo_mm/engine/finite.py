@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
+from mmengine.dist import all_gather_object, all_reduce, get_comm_device, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
@@ -171,14 +171,15 @@ class FiniteHook(Hook):
     def _look(self, runner: Runner, parameters: list[nn.Parameter]) -> None:
         self._seen = True
         losses = [v for forward in self._forwards for values in forward.losses.values() for v in values]
-        found = [not_finite(losses), not_finite([p.grad for p in parameters if p.grad is not None])]
-        device = next((f.device for f in found if f is not None), torch.device('cpu'))
-        flags = torch.stack([torch.zeros((), device=device) if f is None else f.to(device).float() for f in found])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flags = [not_finite(losses), not_finite(gradients)]
         if get_world_size() > 1:
-            all_reduce(flags, 'max')
-        in_loss, in_gradient = flags.tolist()  # the one moment that waits for a GPU
+            together = torch.tensor(flags, dtype=torch.float32, device=get_comm_device())
+            all_reduce(together, 'max')
+            flags = [bool(flag) for flag in together.tolist()]
+        in_loss, in_gradient = flags
         if in_loss or in_gradient:
-            self._drop(runner, bool(in_loss))
+            self._drop(runner, in_loss)
 
     def _drop(self, runner: Runner, in_loss: bool) -> None:
         """Undo what the iteration did, and count or stop.
@@ -244,17 +245,20 @@ class FiniteHook(Hook):
                     buffer.copy_(values.view_as(buffer))
 
 
-def not_finite(tensors: list[Tensor]) -> Tensor | None:
-    """Return whether any number is infinite or not a number, as a tensor, (); None if there are none.
+def not_finite(tensors: list[Tensor]) -> bool:
+    """Tell whether any number of some tensors is infinite or not a number.
 
-    The largest magnitude of each tensor tells, and needs no tensor of its own for the answers to single numbers.
+    The norms tell at the cost of reading the tensors once, all in one call and one moment of waiting for a GPU. Those
+    of finite numbers may overflow as well: only then each number is looked at.
     """
     dense = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     dense = [t for t in dense if t.numel()]
     if not dense:
-        return None
-    norms = torch._foreach_norm(dense, float('inf'))
-    return ~torch.stack([norm.float().to(norms[0].device) for norm in norms]).isfinite().all()
+        return False
+    norms = torch._foreach_norm(dense)
+    if torch.stack([norm.float().to(norms[0].device) for norm in norms]).isfinite().all():
+        return False
+    return not all_finite(dense)
 
 
 def _optimizers(runner: Runner) -> list[Optimizer]:

@@ -77,6 +77,13 @@ def batch_files(args: tuple, kwargs: dict[str, Any]) -> list[str]:
     return [str(path) for path in paths] if all(paths) else []
 
 
+def _bad_images(args: tuple, kwargs: dict[str, Any]) -> list[int]:
+    inputs = kwargs.get('inputs', args[0] if args else None)
+    if not isinstance(inputs, (list, tuple, Tensor)):
+        return []
+    return [index for index, image in enumerate(inputs) if not all_finite(_tensors(image))]
+
+
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Tell whether all numbers of some tensors are finite."""
     return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
@@ -109,8 +116,9 @@ class _ForwardWatch:
                 return
             parent = name.rpartition('.')[0]
             if not name:
-                text = 'The preprocessed batch itself is not finite.'
-            elif not parent:
+                self.origin = 'The preprocessed batch itself is not finite.', _bad_images(args, kwargs)
+                return
+            if not parent:
                 text = f"It arises in the model's own code, before {_called(name, module)}, whose input is not finite."
             else:
                 text = f'It arises in the code of {parent}, before {_called(name, module)}, whose input is not finite.'

@@ -13,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.dist import is_main_process
 from PIL import Image, ImageOps
 
+from emo_mm.runtime.images import FORMATS
 from emo_mm.version import __version__
 from emo_mm.visualization.curves import plot_curves, read_scalars
 from emo_mm.visualization.sheets import (
@@ -103,7 +104,7 @@ def _spread(runner: Runner, count: int) -> list[int]:
 
 
 def _image(path: str) -> np.ndarray:
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))  # H,W,3, turned as the toolboxes turn it
 
 

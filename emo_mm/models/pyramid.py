@@ -132,11 +132,12 @@ class MobilePyramid(BaseModule):
             )
         # One copy of the image here, and every convolution, norm and window below works on its innermost axis.
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
-        maps = [x]
-        for stage in self.stages[: max(self.out_indices)]:
-            x = stage(x)
-            maps.append(x)
-        return tuple(maps[i] for i in self.out_indices)
+        maps = {}  # of those to return only: the others' memory is soon wanted
+        for index in range(max(self.out_indices) + 1):
+            x = x if index == 0 else self.stages[index - 1](x)
+            if index in self.out_indices:
+                maps[index] = x
+        return tuple(maps[index] for index in self.out_indices)
 
     def train(self, mode: bool = True) -> MobilePyramid:
         """Switch to training mode, but for what is frozen."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import re
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from emo_mm.configs import build_from_config, find_config, get_config
 from emo_mm.data.config_parts import parts
 from emo_mm.errors import UserError
+from emo_mm.weights.claims import SHARED
+from emo_mm.weights.embedded import plain_values, unknown_type
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -80,9 +81,37 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
                 logger='current',
                 level=logging.WARNING,
             )
-    network = build_from_config(cfg)
+    network = _built_from_file(cfg, checkpoint.path) if weights is model else build_from_config(cfg)
     load_model(network, checkpoint)
     return LoadedModel(name, cfg, network, checkpoint.meta, content_sha256(checkpoint.state_dict))
+
+
+def _built_from_file(cfg: Config, path: Path) -> nn.Module:
+    """Build the model of a config that came with a file, which may ask for more than memory holds.
+
+    Raises:
+        UserError: If it cannot be built, or has several times the parameters that the file has room for.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    room = SHARED * path.stat().st_size
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal room
+        room -= parameter.numel() * parameter.element_size() if parameter is not None else 0
+        if room < 0:
+            raise ValueError('its parameters would not fit into the file')
+
+    # called before a parameter gets its values, and thereby memory
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        return build_from_config(cfg)
+    except UserError:
+        raise
+    except Exception as error:  # what a class of a toolbox says to settings it does not take
+        raise UserError(f'{path} carries a config whose model cannot be built: {error}') from None
+    finally:
+        handle.remove()
 
 
 def config_in(meta: dict[str, Any], source: str) -> Config:
@@ -99,16 +128,19 @@ def config_in(meta: dict[str, Any], source: str) -> Config:
     text = meta.get('cfg')
     if not isinstance(text, str):
         raise UserError(f'{source} does not carry the config of its model; {advice}')
-    found = {}
     try:
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in _CONFIG_PARTS:
-                found[ast.unparse(node.targets[0])] = _value(node.value)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        found = plain_values(text, _CONFIG_PARTS)
+    except ValueError as error:
         raise UserError(f'{source} carries a config that is more than plain values ({error}); {advice}') from None
     missing = [key for key in _CONFIG_PARTS if key not in found]
     if missing:
         raise UserError(f'{source} carries a config without {", ".join(missing)}; {advice}')
+    refused = unknown_type(found['model'])
+    if refused is not None:
+        raise UserError(
+            f'{source} carries a config that asks for {refused!r}, which no config of emo_mm has; it is not '
+            f'built from a file; {advice}'
+        )
     for part in parts(found):
         kind = part.get('type')
         if kind is not None and not (isinstance(kind, str) and _TYPE.fullmatch(kind)):
@@ -122,8 +154,10 @@ def differing_parts(cfg: Config, meta: dict[str, Any]) -> list[str]:
     The weights may fit all the same. A checkpoint whose config cannot be read tells nothing.
     """
     try:
-        own = config_in(meta, 'checkpoint').model
-    except UserError:
+        own = plain_values(meta.get('cfg') or '', ('model',)).get('model')
+    except (TypeError, ValueError):
+        return []
+    if not isinstance(own, dict):
         return []
     return [
         key
@@ -144,23 +178,8 @@ def _plain(model: Any, key: str) -> dict[str, Any]:
         'frozen_stages',
         'drop_path_rate',
     )
-    return {name: value for name, value in dict(model.get(key) or {}).items() if name not in training}
-
-
-def _value(node: ast.expr) -> Any:
-    """Return the value of a literal, or of ``dict(key=literal, ...)``."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        if any(keyword.arg is None for keyword in node.keywords):
-            raise ValueError('dict(**...)')
-        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
-    if isinstance(node, ast.List):
-        return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Tuple):
-        return tuple(_value(item) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        keys = [None if key is None else ast.literal_eval(key) for key in node.keys]
-        return {key: _value(value) for key, value in zip(keys, node.values, strict=True)}
-    return ast.literal_eval(node)
+    part = model.get(key)
+    return {name: value for name, value in part.items() if name not in training} if isinstance(part, dict) else {}
 
 
 def _published_weights(model: str) -> str:

@@ -21,6 +21,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # tag
+# Kinds of files that are opened, whatever they are called. Pillow knows more, and runs Ghostscript for some.
+FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF', 'PPM')
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # of one image; Pillow refuses more
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -56,11 +59,11 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise UserError(f'{name}: is empty')
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.format != 'PNG':
                 return _pixels(image)
             image.verify()  # checksums, which Pillow passes over where the pixels are
-        with Image.open(io.BytesIO(data)) as image:  # what was verified cannot be read
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # what was verified cannot be read
             return _pixels(image)
     except Image.DecompressionBombError as error:
         raise UserError(f'{name}: is refused: {error}') from None

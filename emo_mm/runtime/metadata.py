@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 MAX_SIDE = 16384  # pixels of an input's side
 MAX_BATCH = 4096
-MAX_PIXELS = 2**30  # of one fixed input: batch x height x width
+MAX_PIXELS = 2**28  # of one input: batch x height x width; 3 GB as float32
 MAX_CLASSES = 100_000
 MAX_BOXES = 10_000_000  # anchors, or boxes kept
 MAX_TEXT = 16 * 2**20  # characters of the JSON

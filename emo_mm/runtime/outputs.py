@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from emo_mm.errors import UserError
+from emo_mm.files import written_whole
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.predictor import Outcome
 from emo_mm.runtime.results import Classification, Detections, Segmentation
@@ -112,11 +113,11 @@ class Writer:
         self._seen += 1
         try:
             if isinstance(result, Segmentation) and self._save_masks:
-                _save_png(self._out / 'masks' / f'{key}.png', result.labels)
+                self._save('masks', f'{key}.png', Image.fromarray(result.labels))
             if self.save_images:
                 assert outcome.pixels is not None
                 drawn = draw_result(outcome.pixels, result, self._metadata.classes, self._colours)
-                _save_jpeg(self._out / 'images' / f'{key}.jpg', drawn)
+                self._save('images', f'{key}.jpg', Image.fromarray(drawn))
         except OSError as error:
             raise UserError(f'{self._out}: cannot be written: {error.strerror or error}') from None
         if self._entries is not None:
@@ -125,11 +126,21 @@ class Writer:
     def close(self) -> None:
         """Write what was gathered for one file."""
         if self._entries is not None:
-            # Written aside first, so that a full disk leaves no half file.
-            path = self._out / 'results.json'
-            part = path.with_suffix('.json.part')
-            part.write_text(json.dumps(self._entries), encoding='utf-8')
-            part.replace(path)
+            with written_whole(self._out / 'results.json') as file:
+                file.write(json.dumps(self._entries).encode())
+
+    def _save(self, folder: str, name: str, picture: Image.Image) -> None:
+        """Save a picture below a folder of ``out``.
+
+        Raises:
+            UserError: If a link there leads out of it.
+        """
+        path = self._out / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(self._out.resolve()):
+            raise UserError(f'{path.parent}: is or is below a link that leads out of --out; remove it')
+        with written_whole(path, durable=False) as file:
+            picture.save(file, format='PNG' if path.suffix == '.png' else 'JPEG', quality=90)
 
     def _json(self, outcome: Outcome) -> list[dict[str, Any]]:
         name, result, classes = str(outcome.item), outcome.result, self._metadata.classes
@@ -162,13 +173,3 @@ class Writer:
                 'pixels': {classes[label]: int(counts[label]) for label in counts.nonzero()[0]},
             }
         ]
-
-
-def _save_png(path: Path, labels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(labels).save(path)
-
-
-def _save_jpeg(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, quality=90)

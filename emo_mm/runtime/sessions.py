@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from emo_mm.errors import UserError
-from emo_mm.runtime.metadata import KEY, Metadata
+from emo_mm.runtime.metadata import KEY, MAX_TEXT, Metadata
 from emo_mm.runtime.seal import read_sealed
 
 
@@ -149,7 +149,8 @@ def described(text: str | None, path: Path) -> Metadata:
     """
     sidecar = path.with_name(f'{path.name}.json')
     if text is None and sidecar.is_file():
-        text = sidecar.read_text(encoding='utf-8', errors='replace')
+        with sidecar.open(encoding='utf-8', errors='replace') as file:
+            text = file.read(MAX_TEXT + 1)  # more than can be used is refused below
     if text is None:
         raise UserError(
             f'{path}: does not describe itself and has no {sidecar.name} beside it: make it by emo-mm export'

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import glob
 import re
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from emo_mm.errors import UserError
-from emo_mm.runtime.images import decode_image, read_image
+from emo_mm.runtime.images import MAX_PIXELS, decode_image, read_image
+from emo_mm.web import DownloadError, answer
 
 IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.pgm', '.ppm', '.pbm'}
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv'}
 MAX_DOWNLOAD = 256 * 2**20  # bytes
-_TIMEOUT = 20  # seconds without an answer
+STALL_SECONDS = 20.0
+MAX_SECONDS = 300.0
+_TEXT = bytes(range(32, 127)) + b'\t\n\r\xef\xbb\xbf'  # printable, and the mark that texts may begin with
 
 
 @dataclass(frozen=True)
@@ -98,36 +100,48 @@ def _sources_of(spec: str, keys: set[str]) -> list[Source]:
 
 
 def _file(path: Path, key: str, keys: set[str]) -> Source:
-    key = _unique(key, keys)
     if path.suffix.lower() in VIDEO_SUFFIXES:
+        key = _unique(key, keys, folder=True)
         return Source(partial(_frames, path, str(path), key), _frame_count(path))
-    return _single(Item(str(path), key, partial(read_image, path)))
+    return _single(Item(str(path), _unique(key, keys), partial(read_image, path)))
 
 
 def _single(item: Item) -> Source:
     return Source(lambda: iter([item]), 1)
 
 
-def _unique(key: str, keys: set[str]) -> str:
-    """Return a key that no other item has, and note it."""
+def _unique(key: str, keys: set[str], folder: bool = False) -> str:
+    """Return a key that no other item has, and note it.
+
+    Args:
+        key: The wanted key, with ``/`` between its parts.
+        keys: The keys in use; those of videos, whose frames lie below them, end in ``/``.
+        folder: Whether frames will lie below it.
+    """
+    # a file may be called `...mp4`, and what it is called without suffix leads upwards
+    key = '/'.join(part if part.strip('.') else '_' * len(part) for part in key.split('/'))
+    first, _, rest = key.partition('/')
+    number = 1
+    while any(f'{parent.as_posix()}/' in keys for parent in PurePosixPath(key).parents):  # among the frames of a video
+        number += 1
+        key = f'{first}_{number}/{rest}'
     number, unique = 1, key
-    while unique in keys:
+    while any(other.startswith(f'{unique}/') for other in keys) if folder else unique in keys:
         number += 1
         unique = f'{key}_{number}'
-    keys.add(unique)
+    keys.add(f'{unique}/' if folder else unique)
     return unique
 
 
 def _download(url: str) -> np.ndarray:
-    request = urllib.request.Request(url, headers={'User-Agent': 'emo-mm'})
+    data = bytearray()
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-            data = answer.read(MAX_DOWNLOAD + 1)
-    except (OSError, ValueError) as error:  # URLError is an OSError
+        with answer(url, STALL_SECONDS, MAX_SECONDS, MAX_DOWNLOAD) as got:
+            for chunk in got.chunks:
+                data += chunk
+    except (DownloadError, ValueError) as error:  # the second: not an address after all
         raise UserError(f'{url}: cannot be had: {error}') from None
-    if len(data) > MAX_DOWNLOAD:
-        raise UserError(f'{url}: is larger than {MAX_DOWNLOAD >> 20} MiB')
-    return decode_image(data, url)
+    return decode_image(bytes(data), url)
 
 
 def _frames(source: Path | int, name: str, key: str) -> Iterator[Item]:
@@ -135,6 +149,12 @@ def _frames(source: Path | int, name: str, key: str) -> Iterator[Item]:
     capture = _open_video(source, name)
     cv2 = _cv2(name)
     expected, count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
+    width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > MAX_PIXELS:
+        capture.release()
+        reason = f'{name}: is refused: its frames of {width}x{height} have more than {MAX_PIXELS} pixels'
+        yield Item(name, f'{key}/{count + 1:06d}', partial(_fail, reason))
+        return
     try:
         while True:
             fine, frame = capture.read()
@@ -153,15 +173,22 @@ def _frames(source: Path | int, name: str, key: str) -> Iterator[Item]:
 
 def _frame_count(path: Path) -> int | None:
     cv2 = _cv2(str(path))
-    capture = cv2.VideoCapture(str(path))
+    capture = _open_video(path, str(path))
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     capture.release()
     return count if count > 0 else None
 
 
 def _open_video(source: Path | int, name: str) -> Any:
-    capture = _cv2(name).VideoCapture(str(source) if isinstance(source, Path) else source)
-    if isinstance(source, int) and not capture.isOpened():
+    if isinstance(source, Path):
+        with source.open('rb') as file:
+            head = file.read(64)
+        if head and not head.strip(_TEXT):
+            raise UserError(f'{name}: is a text and no video; playlists, which name other files, are not followed')
+        # absolute, so that FFmpeg takes no name for one of its protocols, such as `concat:a|b`
+        return _cv2(name).VideoCapture(str(source.absolute()))
+    capture = _cv2(name).VideoCapture(source)
+    if not capture.isOpened():
         raise UserError(f'{name}: cannot be opened')
     return capture
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from emo_mm.weights.registry import PUBLISHED, PublishedWeights
 
@@ -20,7 +21,15 @@ def cache_dir() -> Path:
 
 def git_blob_sha1(path: Path) -> str:
     """Return the id that git gives to the content of a file."""
-    digest = hashlib.sha1(b'blob %d\0' % path.stat().st_size, usedforsecurity=False)
+    return _digest(hashlib.sha1(b'blob %d\0' % path.stat().st_size, usedforsecurity=False), path)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return _digest(hashlib.sha256(), path)
+
+
+def _digest(digest: Any, path: Path) -> str:
     with path.open('rb') as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)

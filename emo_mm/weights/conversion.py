@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from emo_mm.errors import UserError
+from emo_mm.files import written_whole
 from emo_mm.version import __version__
 from emo_mm.weights.checkpoint import Checkpoint, content_sha256, read_checkpoint
 from emo_mm.weights.naming import native_names, official_names
@@ -61,7 +62,9 @@ def convert(
     meta = _meta(checkpoint, to, sha256)
     target = Path(out_dir).expanduser() / f'{_stem(checkpoint)}_{to}-{sha256[:8]}.{fmt}'
     try:
-        _write_whole(target, _serialized(state_dict, meta, to, fmt))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(target) as file:
+            file.write(_serialized(state_dict, meta, to, fmt))
     except OSError as error:
         raise UserError(f'{target} cannot be written: {error.strerror}') from None
     return target
@@ -78,20 +81,6 @@ def _serialized(state_dict: dict[str, Tensor], meta: dict[str, Any], to: str, fm
     buffer = io.BytesIO()
     torch.save(state_dict if to == 'official' else {'state_dict': state_dict, 'meta': meta}, buffer)
     return buffer.getvalue()
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    """Write a file so that it appears at its place whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f'{target.name}.{os.getpid()}.part')
-    try:
-        with partial.open('wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _meta(checkpoint: Checkpoint, to: str, sha256: str) -> dict[str, Any]:

@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import http.client
+import ipaddress
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from emo_mm.errors import UserError
-from emo_mm.weights.cache import cache_dir, git_blob_sha1, is_web_page
+from emo_mm.files import written_whole
+from emo_mm.web import DownloadError, answer, without_secrets
+from emo_mm.weights.cache import cache_dir, git_blob_sha1, is_web_page, sha256_of
 from emo_mm.weights.registry import PUBLISHED, PublishedWeights
 
 STALL_SECONDS = 30.0
+MAX_SECONDS = 3600.0
 LOCK_SECONDS = 1800.0
 MAX_BYTES = 2**30
-CHUNK_BYTES = 1 << 16
-
-
-class DownloadError(UserError):
-    """A download that did not bring the file; nothing of it is left behind."""
 
 
 def resolve_weights(spec: str | os.PathLike[str]) -> Path:
     """Return the local file for a path, the name of published weights, or an http(s) address.
 
     Published files are downloaded once into the user's cache and verified against their git blob id on every use. An
-    address is downloaded once as it is, since nothing is known to verify it by.
+    address is downloaded once, and verified on every use where it ends in ``#sha256=`` and the hash of the file;
+    without one it must be https.
 
     Raises:
         UserError: If there is no such file or name, or if the download fails or brings something else.
@@ -87,20 +84,31 @@ def _file_at_address(url: str) -> Path:
     parts = urlsplit(url)
     if not parts.hostname:
         raise UserError(f'{url} is not a complete address; it must look like https://host/path/file.pth')
+    expected = parts.fragment.removeprefix('sha256=') if parts.fragment.startswith('sha256=') else None
+    if expected is not None and not re.fullmatch(r'[0-9a-fA-F]{64}', expected):
+        raise UserError(f'{url} ends in a #sha256= that is no SHA-256: 64 hexadecimal digits')
+    if expected is None and parts.scheme == 'http' and not _is_this_machine(parts.hostname):
+        raise UserError(
+            f'{without_secrets(url)} is not protected on its way: use https, or add #sha256= and the hash of the file'
+        )
+
+    def check(path: Path) -> None:
+        found = expected and sha256_of(path)
+        if found != (expected and expected.lower()):
+            raise DownloadError(f'it is not the wanted file (its SHA-256 is {found}, not {expected})')
+
     # The address decides the name, cleaned so that it cannot lead out of the cache.
     name = re.sub(r'[^\w.-]', '_', unquote(parts.path).rstrip('/').rsplit('/', 1)[-1])[-80:] or 'weights'
     target = cache_dir() / f'{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}'
-    if target.is_file():
+    if _passes(target, check):
         return target
     try:
         with _locked(target):
-            if not target.is_file():
-                fetch(url, target)
+            if not _passes(target, check):
+                fetch(url.partition('#')[0], target, check)
     except DownloadError as error:
-        # Neither a password nor a token in the query belongs in a log.
-        shown = urlunsplit((parts.scheme, parts.netloc.rsplit('@', 1)[-1], parts.path, '', ''))
         raise UserError(
-            f'cannot download {shown}: {error}; download it by hand and give the path of the file'
+            f'cannot download {without_secrets(url)}: {error}; download it by hand and give the path of the file'
         ) from None
     return target
 
@@ -115,11 +123,18 @@ def _passes(path: Path, check: Callable[[Path], None]) -> bool:
     return True
 
 
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == 'localhost' or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Let one of several processes download while the others wait for its file."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(f'{target}.lock', timeout=LOCK_SECONDS)
         lock.acquire()
     except Timeout:
@@ -152,67 +167,26 @@ def fetch(
     Raises:
         DownloadError: If the file does not arrive whole, is a web page, is too large or fails the check.
     """
-    partial = target.with_name(f'{target.name}.{os.getpid()}.part')
     stall = STALL_SECONDS if stall_seconds is None else stall_seconds
+    limit = MAX_BYTES if max_bytes is None else max_bytes
     try:
-        _receive(url, target.name, partial, stall, MAX_BYTES if max_bytes is None else max_bytes)
-        if check is not None:
-            check(partial)
-        partial.replace(target)
-    except urllib.error.HTTPError as error:
-        # A refused redirect brings its reason over two lines.
-        raise DownloadError(f'the server answered {error.code} {" ".join(str(error.reason).split())}') from None
-    except TimeoutError:
-        raise DownloadError(f'nothing arrived for {stall:g} s') from None
-    except urllib.error.URLError as error:
-        reason = f'nothing arrived for {stall:g} s' if isinstance(error.reason, TimeoutError) else error.reason
-        raise DownloadError(str(reason)) from None
-    except http.client.HTTPException as error:
-        raise DownloadError(f'the answer broke off ({type(error).__name__})') from None
+        with written_whole(target) as file, answer(url, stall, MAX_SECONDS, limit) as got:
+            first = True
+            # Without a terminal (disable=None) no bar is drawn: a log file needs none.
+            with tqdm(
+                desc=f'downloading {target.name}', total=got.size, unit='B', unit_scale=True, disable=None
+            ) as progress:
+                for chunk in got.chunks:
+                    if first and _is_page(chunk, got.content_type):
+                        raise DownloadError('the server sent a web page instead of the file' + _page_hint(url))
+                    first = False
+                    file.write(chunk)
+                    progress.update(len(chunk))
+            if check is not None:
+                file.flush()
+                check(Path(file.name))
     except OSError as error:
         raise DownloadError(str(error)) from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a few redirects, and none that leaves https or the web."""
-
-    max_redirections = 5
-    max_repeats = 2
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        allowed = ('https',) if req.type == 'https' else ('http', 'https')
-        if urlsplit(newurl).scheme not in allowed:
-            raise urllib.error.URLError(f'it redirects to {newurl}, which is not {" or ".join(allowed)}')
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _receive(url: str, label: str, partial: Path, stall_seconds: float, max_bytes: int) -> None:
-    request = urllib.request.Request(url, headers={'User-Agent': 'emo_mm', 'Accept-Encoding': 'identity'})
-    opener = urllib.request.build_opener(_Redirects)
-    with opener.open(request, timeout=stall_seconds) as response, partial.open('wb') as file:
-        length = response.headers.get('Content-Length')
-        expected = int(length) if length and length.isdigit() else None
-        if expected is not None and expected > max_bytes:
-            raise DownloadError(f'it announces {expected} bytes, more than the limit of {max_bytes}')
-        received = 0
-        # Without a terminal (disable=None) no bar is drawn: a log file needs none.
-        with tqdm(desc=f'downloading {label}', total=expected, unit='B', unit_scale=True, disable=None) as progress:
-            while chunk := response.read(CHUNK_BYTES):
-                if received == 0 and _is_page(chunk, response.headers.get_content_type()):
-                    raise DownloadError('the server sent a web page instead of the file' + _page_hint(url))
-                received += len(chunk)
-                if received > max_bytes:
-                    raise DownloadError(f'it is larger than the limit of {max_bytes} bytes')
-                file.write(chunk)
-                progress.update(len(chunk))
-        if received == 0:
-            raise DownloadError('the server sent an empty file')
-        if expected is not None and received != expected:
-            raise DownloadError(f'the answer broke off after {received} of {expected} bytes')
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _is_page(chunk: bytes, content_type: str) -> bool:

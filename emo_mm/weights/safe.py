@@ -18,6 +18,8 @@ import torch
 
 from emo_mm.errors import UserError
 from emo_mm.weights.cache import is_web_page
+from emo_mm.weights.claims import check_claims
+from emo_mm.weights.plain_numpy import stand_ins
 
 METADATA_KEY = 'emo_mm'  # of the JSON text in a safetensors header
 _HEAD_BYTES = 512
@@ -34,8 +36,15 @@ def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
         map_location: Device for the tensors, or what else ``torch.load`` takes under this name.
 
     Raises:
-        UserError: If the file is missing, empty, damaged, not a checkpoint, or wants to run code.
+        UserError: If the file is missing, empty, damaged, not a checkpoint, wants to run code, or claims to hold more
+            than it can.
     """
+    content = _load(path, map_location)
+    check_claims(content, path)
+    return content
+
+
+def _load(path: Path, map_location: Any) -> Any:
     if not path.is_file():
         raise UserError(f'{path} is {"a folder" if path.is_dir() else "not there"}; give a checkpoint file')
     try:
@@ -50,7 +59,7 @@ def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
     if head.startswith(b'version https://git-lfs'):
         raise UserError(f'{path} is a Git LFS pointer, not the checkpoint itself; run git lfs pull')
     if head.startswith(b'PK'):
-        _check_zip(path)
+        _check_archive(path)
         return _load_pickle(path, map_location)
     if re.match(rb'\x80[\x02-\x05]', head):  # as torch.save wrote before 1.6: without checksums
         return _load_pickle(path, map_location)
@@ -79,30 +88,39 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
         ) from None
 
 
-def _check_zip(path: Path) -> None:
-    """Check the checksums of a file that ``torch.save`` wrote, which ``torch.load`` does not.
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
 
-    Raises:
-        UserError: If one does not fit, or an entry is compressed: ``torch.save`` compresses nothing, and a small file
-            may unpack to more than there is memory for.
+
+def _check_archive(path: Path) -> None:
+    """Check that a zip archive holds weights, no more than its own size, and fits its checksums.
+
+    PyTorch compresses nothing, so nothing has to unpack to more than there is memory for. It does not look at the
+    checksums when it reads.
     """
     try:
-        with zipfile.ZipFile(path) as file:
-            packed = [entry.filename for entry in file.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-            broken = None if packed else file.testzip()
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or unpacked > size
+            broken = None if packed else archive.testzip()
     except Exception as error:  # damage shows in many ways: zip, struct, unicode and overflow errors
-        raise UserError(f'{path} is damaged ({_reason(error)}); copy or download it again') from None
+        raise UserError(
+            f'{path} is damaged or not a checkpoint ({_reason(error)}); copy or download it again'
+        ) from None
+    for name, kind in (('constants.pkl', 'TorchScript archive'), ('archive_format', 'program of torch.export')):
+        if any(entry.filename.rpartition('/')[2] == name for entry in entries):
+            raise UserError(f'{path} is a {kind}, which may run code, and no checkpoint')
     if packed:
-        raise UserError(f'{path} is no checkpoint as torch.save writes it: {packed[0][:80]!r} in it is compressed')
+        raise UserError(
+            f'{path} is refused: its {size} bytes unpack to {unpacked}, and PyTorch compresses no checkpoint; '
+            'get the file as it was saved'
+        )
     if broken is not None:
         raise UserError(
             f'{path} is damaged: {broken[:80]!r} in it does not match its checksum; copy or download it again'
         )
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -130,23 +148,10 @@ def data_types() -> list[Any]:
     These types and functions build data and do nothing else. MMEngine's own list of this kind admits ``getattr``
     whole, which reaches everything.
     """
-    import numpy as np
     from mmengine.logging import HistoryBuffer
 
-    multiarray = (np._core if hasattr(np, '_core') and int(np.__version__.split('.')[0]) >= 2 else np.core).multiarray
-    numpy_functions = [
-        # NumPy 2 renamed the module: files of either version are read under either.
-        (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
-        for name in ('_reconstruct', 'scalar')
-        for core in ('core', '_core')
-    ]
-    # Each kind of number has its own dtype class; objects are not among them.
-    numpy_dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdgFDSU'}
     return [
-        *numpy_functions,
-        np.ndarray,
-        np.dtype,
-        *sorted(numpy_dtypes, key=lambda kind: kind.__name__),
+        *stand_ins(),
         HistoryBuffer,
         (_statistics_method, 'builtins.getattr'),
         argparse.Namespace,

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.memory import measure_memory
-from emo_mm.benchmark.runtimes import fold
+from emo_mm.benchmark.runtimes import RUNTIMES, fold
 from emo_mm.benchmark.steps import make_step
 from emo_mm.benchmark.subjects import find_subject
 from emo_mm.errors import UserError
@@ -65,3 +66,18 @@ def test_a_training_step_changes_the_weights_and_recomputation_keeps_less() -> N
     recomputing.run()
     peaks = [measure_memory(step.run, 'cpu', None).peak for step in (plain, recomputing)]
     assert peaks[1] < peaks[0]
+
+
+@pytest.mark.parametrize('runtime', ['onnx', 'openvino'])
+def test_exported_networks_answer_as_pytorch_does(runtime: str) -> None:
+    pytest.importorskip('onnxscript', reason='exporting is tested on the default stack')
+    torch.manual_seed(0)
+    subject = find_subject('emo_1m')
+    images = torch.randn(2, 3, 64, 96)
+    contestant = Contestant(subject, runtime, 'forward', 'fp32', 'cpu', (64, 96), 2, 1)
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        expected = subject.build(for_inference=True)(images)
+    torch.manual_seed(0)
+    (found,) = RUNTIMES[runtime].prepare(contestant, images)(images)
+    assert np.abs(found - expected.numpy()).max() < 1e-5

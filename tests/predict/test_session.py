@@ -124,7 +124,9 @@ def test_a_checkpoint_of_other_anchors_is_noticed():
     assert differing_parts(cfg, {}) == []
 
 
-PLAIN = "default_scope = 'mmdet'\ntest_dataloader = dict(a=[1, (2, -3.5)])\nmodel = dict(type='SSD', b={'c': None})\n"
+PLAIN = (
+    "default_scope = 'mmdet'\ntest_dataloader = dict(a=[1, (2, -3.5)])\nmodel = dict(type='RetinaNet', b={'c': None})\n"
+)
 
 
 def test_the_config_of_a_checkpoint_is_parsed_and_not_run(tmp_path):
@@ -140,11 +142,13 @@ def test_the_config_of_a_checkpoint_is_parsed_and_not_run(tmp_path):
         None,
         'x = 1',
         'def',
-        PLAIN.replace("'SSD'", "__import__('os').getcwd()"),
-        PLAIN.replace("'SSD'", "'os.system'"),
-        PLAIN.replace("'SSD'", "'mmdet.utils.os.system'"),
-        PLAIN.replace("type='SSD'", '**{}'),
-        PLAIN.replace("'SSD'", '[' * 5000 + ']' * 5000),
+        PLAIN.replace("'RetinaNet'", "__import__('os').getcwd()"),
+        PLAIN.replace("'RetinaNet'", "'os.system'"),
+        PLAIN.replace("'RetinaNet'", "'mmdet.utils.os.system'"),
+        PLAIN.replace("'RetinaNet'", "'mmengine.load'"),
+        PLAIN.replace("'RetinaNet'", "'emo_mm.DeployedModel'"),
+        PLAIN.replace("type='RetinaNet'", '**{}'),
+        PLAIN.replace("'RetinaNet'", '[' * 5000 + ']' * 5000),
     ],
 )
 def test_a_config_that_is_more_than_values_is_refused(text):

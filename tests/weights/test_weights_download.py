@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from emo_mm import web
 from emo_mm.errors import UserError
 from emo_mm.weights import cache as cache_module
 from emo_mm.weights import download, registry
@@ -198,9 +199,9 @@ def test_unwritable_cache_is_named(tmp_path, monkeypatch):
 
 
 def test_https_is_not_left_by_a_redirect():
-    request = download.urllib.request.Request('https://host/file')
-    with pytest.raises(download.urllib.error.URLError, match='not https'):
-        download._Redirects().redirect_request(request, None, 302, 'Found', {}, 'http://host/file')
+    request = web.urllib.request.Request('https://host/file')
+    with pytest.raises(web.urllib.error.URLError, match='not https'):
+        web._Redirects().redirect_request(request, None, 302, 'Found', {}, 'http://host/file')
 
 
 def test_address_is_cached_by_address_inside_the_cache(server, cache):

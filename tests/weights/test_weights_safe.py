@@ -227,7 +227,7 @@ def make_folder(path: Path):
         (make_truncated_old, 'damaged'),
         (make_truncated_safetensors, 'damaged'),
         (make_zip, 'damaged or not a checkpoint'),
-        (make_torchscript, 'damaged or not a checkpoint'),
+        (make_torchscript, 'TorchScript archive, which may run code'),
         (make_folder, 'is a folder'),
     ],
 )

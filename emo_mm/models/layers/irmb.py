@@ -14,7 +14,7 @@ from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from emo_mm.models.layers.local_mixing import local_mixing
 from emo_mm.models.layers.norm import LayerNorm2d, batch_norm
-from emo_mm.models.layers.pointwise import GELU, PointwiseConv2d, SiLU, add, bounded_in_float16, silu
+from emo_mm.models.layers.pointwise import GELU, PointwiseConv2d, SiLU, add, bounded_in_float16
 from emo_mm.models.layers.window_attention import (
     multi_head_attention,
     window_grid,
@@ -93,6 +93,7 @@ class IRMB(nn.Module):
             bias=False,
         )
         self.dw_norm = batch_norm(width)
+        self.dw_act: nn.Module = SiLU()
         self.se = SqueezeExcitation(width, width, activation=nn.SiLU) if in_stem else nn.Identity()
         self.proj = PointwiseConv2d(width, out_channels, bias=False)
         keeps_path = not self.has_skip or drop_path_rate == 0
@@ -111,11 +112,13 @@ class IRMB(nn.Module):
         return x.permute(0, 3, 1, 2)  # N,H,W,s -> N,s,H,W
 
     def _forward(self, x: Tensor) -> Tensor:
-        y = self.norm(x)  # N,s,H,W
-        if self.qk is not None:
-            y = self.attend(y)
-        y = self._mix(y, expanded=self.qk is not None and self.attention_expands)  # -> N,out,H',W'
+        # The wide maps come and go in `_mix`; holding on to what it starts from would raise the peak of memory.
+        y = self._mix(self._global_mix(x), expanded=self.qk is not None and self.attention_expands)  # -> N,out,H',W'
         return add(self.drop_path(y), x) if self.has_skip else y
+
+    def _global_mix(self, x: Tensor) -> Tensor:
+        x = self.norm(x)  # N,s,H,W
+        return x if self.qk is None else self.attend(x)  # N,s,H,W, or N,m,H,W where attention expands
 
     def _mix(self, y: Tensor, expanded: bool) -> Tensor:
         """Expand a map, unless it is already, and return its local mixing, projected."""
@@ -124,7 +127,7 @@ class IRMB(nn.Module):
             y = y if expanded else self.v[0](y)  # N,s,H,W -> N,m,H,W
             return local_mixing(y, act, self.dw_conv, self.dw_norm, self.proj, self.has_skip)  # -> N,out,H',W'
         y = y if expanded else self.v(y)  # N,s,H,W -> N,m,H,W
-        z = self.se(silu(self.dw_norm(self.dw_conv(y))))  # N,m,H,W -> N,m,H/stride,W/stride
+        z = self.se(self.dw_act(self.dw_norm(self.dw_conv(y))))  # N,m,H,W -> N,m,H/stride,W/stride
         return self.proj(add(z, y) if self.has_skip else z)  # N,m,H',W' -> N,out,H',W'
 
     def _keeps_little(self) -> bool:

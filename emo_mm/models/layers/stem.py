@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from emo_mm.models.layers.irmb import IRMB
 from emo_mm.models.layers.norm import batch_norm
-from emo_mm.models.layers.pointwise import PointwiseConv2d, silu
+from emo_mm.models.layers.pointwise import PointwiseConv2d, SiLU
 
 
 class EMOStem(nn.Module):
@@ -42,11 +42,13 @@ class EMOv2Stem(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
         self.norm: nn.Module = batch_norm(out_channels)
+        self.act: nn.Module = SiLU()
         self.dw_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, groups=out_channels, bias=False)
         self.dw_norm: nn.Module = batch_norm(out_channels)
+        self.dw_act: nn.Module = SiLU()
         self.proj = PointwiseConv2d(out_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / 2), ceil(W / 2))."""
-        x = silu(self.norm(self.conv(x)))
-        return self.proj(silu(self.dw_norm(self.dw_conv(x))))
+        x = self.act(self.norm(self.conv(x)))
+        return self.proj(self.dw_act(self.dw_norm(self.dw_conv(x))))
