@@ -28,14 +28,14 @@ def check_outputs(outputs: Sequence[np.ndarray], count: int, size: tuple[int, in
     kind = metadata.output.kind
     anchors = None if metadata.output.levels is None else sum(metadata.output.levels)
     # None stands for any number; the last item tells whether there are whole numbers in it
-    wanted: list[tuple[tuple[int | None, ...], bool]] = {
+    wanted: dict[str, list[tuple[tuple[int | None, ...], bool]]] = {
         'boxes': [((count, anchors, 4), False), ((count, _length(first), classes), False), ((_length(first),), True)],
         'detections': [((count, None, 5), False), ((count, _length(first)), True)],
         'labels': [((count, size[1], size[0]), True)],
         'logits': [((count, classes, None, None), False)],
         'probabilities': [((count, classes), False)],
-    }[kind]
-    for name, output, (shape, whole) in zip(metadata.output.names, outputs, wanted, strict=False):
+    }
+    for name, output, (shape, whole) in zip(metadata.output.names, outputs, wanted[kind], strict=False):
         if not _fits(output.shape, shape) or output.dtype.kind not in ('iu' if whole else 'f'):
             told = ' x '.join('any' if side is None else str(side) for side in shape)
             raise UserError(

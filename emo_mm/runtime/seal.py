@@ -35,15 +35,14 @@ def seal(path: str | Path) -> None:
         raise UserError(f'{path}: cannot be sealed: {error.strerror}') from None
 
 
-def read_sealed(path: Path) -> bytes:
-    """Return the content of a deployed file that is as it was sealed.
+def check_seal(path: Path) -> None:
+    """Check that a deployed file is as it was sealed.
 
     Raises:
         UserError: If it cannot be read, has no checksum at its end, or another one than it should.
     """
     try:
-        data = path.read_bytes()
-        content, told = _split(data, path.suffix)
+        content, told = _split(path.read_bytes(), path.suffix)
         if told is None:
             raise UserError(
                 f'{path}: is cut off, or was not written by emo-mm export: its checksum is missing; export it again, '
@@ -53,7 +52,6 @@ def read_sealed(path: Path) -> bytes:
             raise UserError(f'{path}: is damaged: it does not match its checksum; export or copy it again')
     except OSError as error:
         raise UserError(f'{error.filename or path}: cannot be read: {error.strerror}') from None
-    return data
 
 
 def _split(data: bytes, suffix: str) -> tuple[bytes, str | None]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import KEY, MAX_TEXT, Metadata
-from emo_mm.runtime.seal import read_sealed
+from emo_mm.runtime.seal import check_seal
 
 
 class Session(Protocol):
@@ -79,9 +79,9 @@ class OnnxRuntimeSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # fatal: errors are raised too
-        content = read_sealed(path)
+        check_seal(path)
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
+            self._session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
         except Exception as error:  # the runtime's own types, one per kind of fault
             raise UserError(f'{path}: ONNX Runtime cannot load it: {_first_line(error)}') from None
         self._path = path
@@ -116,7 +116,7 @@ class OpenVINOSession:
             raise UserError(f"{path} needs OpenVINO: pip install 'emo-mm[openvino]'") from None
         # float32 as in PyTorch: left to itself, OpenVINO computes in bfloat16 where the processor can
         settings = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': threads}
-        read_sealed(path)
+        check_seal(path)
         try:
             core = openvino.Core()
             model = core.read_model(path)
