@@ -48,7 +48,13 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != ''
+    # half a character, as JSON may hold by its escapes, and NUL are in no name of a file
+    return (
+        isinstance(value, str)
+        and value != ''
+        and '\0' not in value
+        and not any('\ud800' <= c <= '\udfff' for c in value)
+    )
 
 
 def _is_flag(value: Any) -> bool:

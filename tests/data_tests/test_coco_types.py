@@ -21,6 +21,8 @@ from emo_mm.errors import UserError
         ('images', 'id', 2**53, 'whole number'),
         ('images', 'id', [1], 'whole number'),
         ('images', 'file_name', '', 'a text that is not empty'),
+        ('images', 'file_name', '\ud800.jpg', 'a text'),
+        ('images', 'file_name', '0.jpg\0', 'a text'),
         ('images', 'file_name', ['0.jpg'], 'a text that is not empty'),
         ('categories', 'name', None, r'categories\[0\] has name None'),
         ('annotations', 'image_id', '1', r'annotations\[0\] has image_id'),

@@ -84,7 +84,8 @@ def annotation_reader(folder: Path) -> Victim:
         )
         policy = 'skip' if path.stem[-1] in '02468' else 'error'
         lines = apply_data(cfg, request, tolerant=True)
-        check_content(cfg, True, 'quick', policy, folder / 'work_dir')
+        cfg.work_dir = str(folder / 'work_dir')
+        check_content(cfg, True, 'quick', policy)
         use_faster_coco_metric(cfg)
         boxes, predictions = 0, []
         with DefaultScope.overwrite_default_scope('mmdet'):

@@ -16,7 +16,7 @@ from pathlib import Path
 from emo_mm.errors import UserError
 from fuzzing.victims import VICTIMS, WrongAnswerError
 
-LONGEST_MESSAGE = 3000  # characters
+LONGEST_LINE = 2000  # characters
 
 
 def main(kind: str, folder: str, gigabytes: str) -> None:
@@ -41,12 +41,11 @@ def outcome(victim, path: Path) -> tuple[str, str]:
         return 'wrong', str(error)
     except UserError as error:
         message = str(error)
-        if (
-            path.name not in message
-            or len(message) > LONGEST_MESSAGE
-            or (not message.isprintable() and '\n' not in message)
-        ):
-            return 'error', f'the message is not clear: {message[:LONGEST_MESSAGE]!r}'
+        lines = message.split('\n')
+        # the list of faults names the file where the table does not
+        named = path.name in message or 'data_faults.csv' in message
+        if not named or len(lines) > 40 or not all(line.isprintable() and len(line) < LONGEST_LINE for line in lines):
+            return 'error', f'the message is not clear: {message[:LONGEST_LINE]!r}'
         return 'refused', message
     except BaseException:
         return 'error', traceback.format_exc()

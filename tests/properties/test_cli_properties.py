@@ -36,10 +36,10 @@ KEPT_WORDS = (
     'nothing.onnx nowhere --data-root --weights --model --show dett --task --dta'
 )
 ODD = (
-    '', ' ', '-', '--', '-1', '0', '1.5', 'nan', 'inf', '1e999', '²', '٣', '9' * 400, 'x' * 5000, '..', '/',
-    '/dev/null', '.', '~', '*', '[', '{', '{}', '=', 'a=b', 'a.b.c=1', 'model=1', 'model.backbone=3',
-    'model.backbone.arch=9m', '--help-me', '--cfg-options', '--work-dir', 'ä', '画像', '\x1b[31m', '\udcff', 'None', 'True',
-    'http://', 'ftp://x/y', 'photo.png', 'broken.json', 'broken.py', 'deep.json', 'empty', '@file', '%s', '{0}', '$HOME', ';',
+    '', ' ', '-', '--', '-1', '0', '1.5', 'nan', 'inf', '1e999', '²', '٣', '9' * 400, 'x' * 5000, '..', '/', '.', '~',
+    '/dev/null', '*', '[', '{', '{}', '=', 'a=b', 'a.b.c=1', 'model=1', 'model.backbone=3', 'model.backbone.arch=9m',
+    '--help-me', '--cfg-options', '--work-dir', 'ä', '画像', '\x1b[31m', '\udcff', 'None', 'True', 'http://',
+    'ftp://x/y', 'photo.png', 'broken.json', 'broken.py', 'deep.json', 'empty', '@file', '%s', '{0}', '$HOME', ';',
     "'", '"',
 )  # fmt: skip
 
