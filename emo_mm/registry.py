@@ -11,6 +11,7 @@ from importlib import import_module
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -47,6 +48,7 @@ MODELS = LazyRegistry(
         'EMOv2': 'emo_mm.models.emov2',
         'SSDLiteHead': 'emo_mm.models.heads.ssdlite_head',
         'EMOClsHead': 'emo_mm.models.heads.cls_head',
+        'DistilledClassifier': 'emo_mm.models.distilled_classifier',
     },
 )
 HOOKS = LazyRegistry(
@@ -56,6 +58,15 @@ HOOKS = LazyRegistry(
         'PlainCheckpointHook': 'emo_mm.engine.hooks',
         'ProgressHook': 'emo_mm.engine.hooks',
         'FiniteHook': 'emo_mm.engine.finite',
+        'SafeCheckpointHook': 'emo_mm.engine.checkpoints',
+    },
+)
+LOOPS = LazyRegistry(
+    'loop',
+    MMENGINE_LOOPS,
+    {
+        'ResumableEpochLoop': 'emo_mm.engine.loops',
+        'ResumableIterLoop': 'emo_mm.engine.loops',
     },
 )
 DATASETS = LazyRegistry('dataset', MMENGINE_DATASETS, {})

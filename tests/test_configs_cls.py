@@ -24,10 +24,17 @@ pytestmark = pytest.mark.toolbox
 PUBLISHED = [f'emo_{size}_imagenet' for size in ARCHS]
 PARAMS = dict(zip(PUBLISHED, (1_361_168, 2_377_472, 5_108_848, 6_168_496), strict=True))
 
+DISTILLED = {
+    'emov2_1m_kd_imagenet': ('1m', 224, 7),
+    'emov2_2m_kd_imagenet': ('2m', 224, 7),
+    'emov2_5m_kd_imagenet': ('5m', 224, 7),
+    'emov2_5m_512_imagenet': ('5m', 512, 8),
+}
+
 
 def test_every_published_classifier_has_a_config():
     v2 = {f'emov2_{size}_imagenet' for size in EMOV2_ARCHS}
-    assert set(list_models('cls')) == {*PUBLISHED, *v2, 'emo_1m_demo'}
+    assert set(list_models('cls')) == {*PUBLISHED, *v2, *DISTILLED, 'emo_1m_demo'}
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
@@ -63,6 +70,26 @@ def test_emov2_halves_batch_and_rate():
     assert rates[0] == pytest.approx(1e-6)
     assert max(rates) == pytest.approx(3e-3)
     assert (cfg.model.backbone.type, cfg.model.backbone.window_size) == ('emo_mm.EMOv2', 7)
+
+
+@pytest.mark.parametrize('name', DISTILLED)
+def test_distillation_is_that_of_the_recipe_and_the_rest_as_without(name):
+    arch, size, window = DISTILLED[name]
+    cfg, plain = get_config(name), get_config(f'emov2_{arch}_imagenet')
+    assert (cfg.model.type, cfg.model.distill_weight, cfg.model.temperature) == ('emo_mm.DistilledClassifier', 5, 1)
+    assert (cfg.model.teacher.type, cfg.model.teacher.model_name) == ('TimmClassifier', 'tresnet_v2_l')
+    assert (cfg.model.backbone.arch, cfg.model.backbone.window_size) == (arch, window)
+    assert cfg.model.head == plain.model.head
+    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'custom_hooks', 'auto_scale_lr'):
+        assert cfg[key] == plain[key]
+    assert cfg.train_dataloader.batch_size == plain.train_dataloader.batch_size == 128
+    crops = [
+        choice[0].scale for step in cfg.train_pipeline if step.type == 'RandomChoice' for choice in step.transforms
+    ]
+    assert crops == [size, size]
+    assert [step.crop_size for step in cfg.test_pipeline if step.type == 'CenterCrop'] == [size]
+    (augment,) = [step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'RandAugment']
+    assert (augment.magnitude_level, augment.magnitude_std) == (9, 0.5)
 
 
 def test_the_learning_rate_warms_up_for_20_epochs_and_falls_along_a_cosine():

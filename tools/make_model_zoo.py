@@ -194,9 +194,8 @@ def _family_section(family: Family, counts: Mapping[str, Recount]) -> list[str]:
                 *([f'`{entry.weights}`'] if family.task == 'cls' else []),
             ]
         )
-    title = (
-        f'{_network(family)}: {family.head[0].upper()}{family.head[1:]}, {family.dataset}, {_size(family.input_size)}'
-    )
+    head = f'{family.head[0].upper()}{family.head[1:]}' + (f', {family.variant}' if family.variant else '')
+    title = f'{_network(family)}: {head}, {family.dataset}, {_size(family.input_size)}'
     return [
         f'### {title}',
         '',
@@ -259,9 +258,9 @@ def with_readme_table(readme: str, table: str) -> str:
 
 def metafile(task: str, counts: Mapping[str, Recount]) -> dict[str, Any]:
     """Return the content of the metafile beside the configs of a task, as OpenMMLab writes them."""
-    families = _families(task)
+    first_of_name = {_collection_name(family): family for family in reversed(_families(task))}
     return {
-        'Collections': [_collection(family) for family in families],
+        'Collections': [_collection(family) for family in reversed(first_of_name.values())],
         'Models': [_model(entry, counts[entry.name]) for entry in CATALOG.values() if entry.family.task == task],
     }
 

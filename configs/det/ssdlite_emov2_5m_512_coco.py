@@ -1,5 +1,6 @@
 # Published by the authors: box AP 34.8 on COCO val2017 (README of zhangzjn/EMOv2).
-# The same detector as at 320x320, anchors included.
+# The same detector as at 320x320, anchors included: the recipe changes the input alone. On the three
+# coarsest maps they lie 107, 160 and 320 pixels apart, and the pixels of the maps 128, 256 and 512.
 _base_ = [
     '../_base_/models/ssdlite_emov2.py',
     '../_base_/datasets/coco_ssdlite_512.py',

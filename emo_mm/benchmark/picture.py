@@ -16,6 +16,7 @@ from emo_mm.benchmark.results import Results, Row
 from emo_mm.catalog import METRICS
 
 _COLOURS = ('#d9652b', '#1f5fa8', '#3a9150', '#8a5bb0', '#b08a1e', '#4f4f4f', '#c2467f', '#2a9aa5')
+_OURS = ('EMO', 'EMOv2')
 # Where a label may stand beside its point, in points: right, left, above, below, then the corners.
 _PLACES = ((7, -3), (-7, -3), (0, 7), (0, -13), (6, 5), (6, -11), (-6, 5), (-6, -11), (0, 16), (0, -22))
 
@@ -64,7 +65,7 @@ def _draw(rows: Sequence[Row], metric: str, conditions: str, path: Path) -> None
     for family in families:
         own = sorted((row for row in rows if row.family == family), key=lambda row: row.params)
         accuracy = [row.published for row in own]
-        style = dict(marker='o', linewidth=1, color=colours[family], label=family, zorder=3 if family == 'EMO' else 2)
+        style = dict(marker='o', linewidth=1, color=colours[family], label=family, zorder=3 if family in _OURS else 2)
         time_axes.plot([row.median_ms for row in own], accuracy, **style)
         size_axes.plot([row.params / 1e6 for row in own], accuracy, **style)
     time_axes.set(xlabel='measured time of a step (ms), median; less is better', ylabel=f'published {metric} (%)')
@@ -102,7 +103,7 @@ def _label(
             textcoords='offset points',
             fontsize=8,
             color=colours[row.family],
-            fontweight='bold' if row.family == 'EMO' else 'normal',
+            fontweight='bold' if row.family in _OURS else 'normal',
         )
         best = None
         for dx, dy in _PLACES:

@@ -1,4 +1,4 @@
-"""The plain formulation of EMO as a network: the oracle of the tests, which this project keeps beside them."""
+"""The plain formulation of both families as a network: the oracle of the tests, which is kept beside them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from emo_mm.errors import UserError
 from emo_mm.weights.naming import official_names
 
-WINDOW = 7
-
 
 class PlainClassifier(nn.Module):
-    """A published EMO classifier, computed by ``tests/reference.py`` with the parameters of one of ours.
+    """A published classifier, computed by ``tests/reference.py`` with the parameters of one of ours.
 
     It has no stochastic depth, which in training leaves out a random fiftieth of the blocks at most.
 
@@ -33,13 +31,14 @@ class PlainClassifier(nn.Module):
         self.oracle = _load_oracle()
         self.name = name
         self.model = model
+        self.window = model.backbone.window_sizes[-1]
         self.training = model.training
         tensors = model.state_dict(keep_vars=True)  # the parameters themselves, which a training step updates
         self.tensors = {official: tensors[native] for native, official in official_names(tensors).items()}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits of shape (N, 1000) for images of shape (N, 3, H, W)."""
-        last = self.oracle.features(self.name, self.tensors, images, WINDOW, self.training)[-1]
+        last = self.oracle.features(self.name, self.tensors, images, self.window, self.training)[-1]
         return self.oracle.logits(last, self.tensors)
 
 

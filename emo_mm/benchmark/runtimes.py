@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.subjects import Size
+from emo_mm.catalog import CATALOG
 from emo_mm.errors import UserError
-from emo_mm.models import EMO
+from emo_mm.models.pyramid import MobilePyramid
 
 DTYPE_OF = {'fp32': torch.float32, 'tf32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -84,7 +85,7 @@ def fold(model: nn.Module, size: Size) -> nn.Module:
         UserError: If the copy of a peer answers something else: mmcv takes a BatchNorm that is listed after a
             convolution to follow it, which not every network keeps.
     """
-    if any(isinstance(module, EMO) for module in model.modules()):
+    if any(isinstance(module, MobilePyramid) for module in model.modules()):
         from emo_mm.deploy import fuse
 
         return fuse(model)
@@ -130,8 +131,7 @@ def _reference(contestant: Contestant, images: Tensor) -> nn.Module:
     from emo_mm.benchmark.plain import PlainClassifier
 
     model = place(contestant.subject.build(for_inference=False), contestant)
-    backbone = contestant.subject.name if contestant.subject.name.startswith('emo_') else str(contestant.subject.config)
-    return PlainClassifier(backbone, model)
+    return PlainClassifier(CATALOG[str(contestant.subject.config)].backbone, model)
 
 
 def _fused(contestant: Contestant, images: Tensor) -> nn.Module:
@@ -205,7 +205,7 @@ def _no_reference(contestant: Contestant) -> str:
     from emo_mm.benchmark.plain import oracle_path
 
     oracle_path()  # raises outside of a clone
-    return '' if contestant.subject.has_reference else 'the plain formulation is that of the published EMO classifiers'
+    return '' if contestant.subject.has_reference else 'the plain formulation is that of the published classifiers'
 
 
 RUNTIMES: dict[str, Runtime] = {

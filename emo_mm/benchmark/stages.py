@@ -1,4 +1,4 @@
-"""A roofline estimate of each stage of EMO beside its measured time."""
+"""A roofline estimate of each stage of a backbone beside its measured time."""
 
 from __future__ import annotations
 
@@ -135,16 +135,16 @@ def log_operators(call: Callable[[], Any]) -> list[Operator]:
 
 
 def split(model: nn.Module) -> dict[str, nn.Module | Callable[[Tensor], Tensor]]:
-    """Return the parts of an EMO classifier by name, each taking what the one before it returns.
+    """Return the parts of an EMO or EMOv2 classifier by name, each taking what the one before it returns.
 
     Raises:
         UserError: If the model is none.
     """
-    from emo_mm.models import EMO
+    from emo_mm.models.pyramid import MobilePyramid
 
     backbone, head = getattr(model, 'backbone', None), getattr(model, 'head', None)
-    if not isinstance(backbone, EMO) or type(head).__name__ != 'EMOClsHead':
-        raise UserError('--stages takes EMO classifiers, such as emo_1m')
+    if not isinstance(backbone, MobilePyramid) or type(head).__name__ != 'EMOClsHead':
+        raise UserError('--stages takes EMO and EMOv2 classifiers, such as emo_1m')
     assert head is not None
 
     def classify(x: Tensor) -> Tensor:

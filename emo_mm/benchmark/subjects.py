@@ -81,7 +81,7 @@ class Subject:
 
     @property
     def has_reference(self) -> bool:
-        """Whether the plain formulation can compute it: the published EMO classifiers."""
+        """Whether the plain formulation can compute it: the published classifiers."""
         return self.config in CATALOG and CATALOG[str(self.config)].family.task == 'cls'
 
     @property
@@ -134,11 +134,12 @@ def subject_config(subject: Subject) -> Config:
 def _own_subject(name: str, config: str) -> Subject:
     entry = CATALOG.get(config)
     cfg = get_config(config)
+    family = cfg.model.backbone.type.removeprefix('emo_mm.')
     if entry is None:
-        return Subject(name, config, 'EMO', _test_size(cfg), None, True, cfg.default_scope)
+        return Subject(name, config, family, _test_size(cfg), None, True, cfg.default_scope)
     metric = entry.family.metrics[0]
     published = Published(entry.metrics[metric], metric, entry.family.source)
-    return Subject(name, config, 'EMO', entry.family.input_size, published, True, cfg.default_scope)
+    return Subject(name, config, family, entry.family.input_size, published, True, cfg.default_scope)
 
 
 def _peer_subject(name: str) -> Subject:
@@ -197,8 +198,9 @@ def _test_size(cfg: Mapping[str, Any]) -> Size | None:
     return size
 
 
-# Name of a backbone -> the config of its published ImageNet classifier: backbone, norm, average, linear.
-BACKBONES = {entry.backbone: name for name, entry in CATALOG.items() if entry.family.task == 'cls'}
+# Name of a backbone -> the config of its published ImageNet classifier: backbone, norm, average, linear. The distilled
+# ones are the same networks, and are measured by the names of their configs.
+BACKBONES = {entry.backbone: name for name, entry in CATALOG.items() if entry.weights == entry.backbone}
 
 # Each row: name, config without `.py`, entry of the metafile, family, whether it has attention. Where a metafile has
 # several entries, the one of the published weights (3rdparty) rather than of the toolbox's own training.

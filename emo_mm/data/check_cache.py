@@ -46,7 +46,7 @@ class CheckCache:
                 for folder in dict.fromkeys(_split(path)[0] for path in paths):
                     for each in kinds:
                         query = 'SELECT name, size, time, answer FROM answers WHERE folder = ? AND kind = ?'
-                        rows |= {(folder, name): rest for name, *rest in base.execute(query, (folder, each))}  # type: ignore[misc]
+                        rows |= {(folder, name): rest for name, *rest in base.execute(query, (folder, each))}
             for index, (path, version) in enumerate(zip(paths, versions, strict=True)):
                 row = rows.get(_split(path))
                 if row is not None and version == (row[0], row[1]):

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 # Parts of a model whose `num_classes` is not the number of classes of the data: a timm backbone's 0 means "no
-# classifier", a region proposal network tells object from background.
-NOT_OF_THE_DATA = ('backbone', 'rpn_head')
+# classifier", a region proposal network tells object from background, a teacher has learnt its classes.
+NOT_OF_THE_DATA = ('backbone', 'rpn_head', 'teacher')
 
 
 def task_scope(cfg: Config) -> str:

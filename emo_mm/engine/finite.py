@@ -306,7 +306,7 @@ def _newest_checkpoint(runner: Runner) -> str:
     return f'The newest checkpoint is {pointer.read_text().strip()} (go on from it with --resume).'
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def _unwrapped(model: Any) -> Any:
     from mmengine.model import is_model_wrapper
 
     return model.module if is_model_wrapper(model) else model

@@ -38,14 +38,14 @@ def search_forward(
 
 
 def search_backward(
-    model: nn.Module, args: tuple, kwargs: dict[str, Any], context: Callable[[], AbstractContextManager]
+    model: Any, args: tuple, kwargs: dict[str, Any], context: Callable[[], AbstractContextManager]
 ) -> Origin:
     """Do a forward and backward pass again and name where, going backward, the first gradient is not finite.
 
     The gradients are computed aside: those of the parameters, and what data-parallel wrappers do with them, stay out.
 
     Args:
-        model: As for :func:`search_forward`, like the other arguments.
+        model: As for :func:`search_forward`, a BaseModel of MMEngine.
         args: What the forward pass was given, and
         kwargs: by name.
         context: Makes the context that the pass ran in.

@@ -27,10 +27,13 @@ def train(options: TrainOptions) -> dict[str, Any]:
         What ``metrics.json`` of the work directory holds.
 
     Raises:
-        UserError: If the config, an option or the data has a fault.
+        UserError: If the config, an option, the data or the machine has a fault.
+        TrainingStopped: If SIGTERM or Ctrl-C stopped it; it is saved.
     """
+    from emo_mm.engine.faults import machine_faults_told
     from emo_mm.engine.finite import guard_numbers
     from emo_mm.engine.report import write_report
+    from emo_mm.engine.signals import TrainingStopped
 
     cfg, lines = load_run_config(options, training=True)
     lines += apply_train_options(cfg, options)
@@ -39,11 +42,16 @@ def train(options: TrainOptions) -> dict[str, Any]:
     runner = build_runner(cfg, lines)
     _drop_single_last_image(runner)
     start = time.monotonic()
-    runner.train()
+    try:
+        with machine_faults_told(cfg):
+            runner.train()
+    except TrainingStopped:
+        leave_group(runner)
+        raise
     if runner.distributed:
         _check_ranks_agree(runner)
     report = write_report(runner, _unwrapped(runner.model), seconds=time.monotonic() - start)
-    _leave_group(runner)
+    leave_group(runner)
     return report
 
 
@@ -74,6 +82,7 @@ def evaluate(
         UserError: If the config, an option, the checkpoint or the data has a fault.
     """
     from emo_mm.data.fast_loading import use_reduced_decoding
+    from emo_mm.engine.faults import machine_faults_told
     from emo_mm.predict.loading import differing_parts
     from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
@@ -110,12 +119,13 @@ def evaluate(
     _check_classes(runner, meta, checkpoint)
     if weights is not None:
         load_model(_unwrapped(runner.model), weights)
-    metrics = {key: float(value) for key, value in runner.test().items()}
+    with machine_faults_told(cfg):
+        metrics = {key: float(value) for key, value in runner.test().items()}
     if runner.rank == 0 and not format_only:
         path = Path(out) if out else Path(cfg.work_dir) / 'test_metrics.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({'config': options.config, 'checkpoint': checkpoint, 'metrics': metrics}, indent=1))
-    _leave_group(runner)
+    leave_group(runner)
     return metrics
 
 
@@ -173,7 +183,7 @@ def _check_ranks_agree(runner: Runner) -> None:
     runner.logger.info(f'{len(metrics)} metrics and the weights are equal on {runner.world_size} ranks')
 
 
-def _leave_group(runner: Runner) -> None:
+def leave_group(runner: Runner) -> None:
     """End a distributed run in all its processes together, once the first one has written what it writes.
 
     A process that leaves while its communication threads run may be aborted by them, and torchrun then kills the others

@@ -133,8 +133,10 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> list[str]:
     """Put the options of a training into its config; return lines to print.
 
     Raises:
-        UserError: If an option does not fit the config.
+        UserError: If an option does not fit the config, or there is no complete checkpoint to resume from.
     """
+    from emo_mm.engine.resuming import make_resumable, resume
+
     lines = []
     if options.weights == 'none':
         backbone = cfg.model.backbone
@@ -160,9 +162,10 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> list[str]:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(f'--auto-scale-lr: the config {options.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    if options.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if options.resume == 'auto' else _existing(options.resume, '--resume')
+    lines += make_resumable(cfg)
+    asked = options.resume or ((cfg.get('load_from') or 'auto') if cfg.get('resume') else None)
+    if asked is not None:
+        lines += resume(cfg, asked)
     _log_short_runs(cfg)
     return lines
 
@@ -262,9 +265,3 @@ def _check_work_dir(work_dir: Path) -> None:
         raise UserError(
             f'work directory {work_dir} cannot be written: {error.strerror}; give another --work-dir'
         ) from error
-
-
-def _existing(path: str, flag: str) -> str:
-    if not Path(path).is_file():
-        raise UserError(f'{flag} {path}: there is no such file')
-    return path

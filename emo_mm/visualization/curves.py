@@ -92,6 +92,9 @@ def read_scalars(work_dir: str | Path) -> Scalars:
         part = _read_file(path)
         first = next((record.iteration for record in part if record.is_train), None)
         if first is None:
+            # A resumed training that had nothing left to do but validate; a test alone is at step 0.
+            last = records[-1].iteration if records else 0
+            records.extend(_Record(last, record.step, False, record.values) for record in part if record.step)
             continue
         records = [record for record in records if record.iteration < first]
         records.extend(part)

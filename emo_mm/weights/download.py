@@ -19,7 +19,7 @@ from emo_mm.errors import UserError
 from emo_mm.files import written_whole
 from emo_mm.web import DownloadError, answer, without_secrets
 from emo_mm.weights.cache import cache_dir, git_blob_sha1, is_web_page, sha256_of
-from emo_mm.weights.registry import PUBLISHED, PublishedWeights
+from emo_mm.weights.registry import PUBLISHED, UNPUBLISHED, PublishedWeights
 
 STALL_SECONDS = 30.0
 MAX_SECONDS = 3600.0
@@ -47,6 +47,11 @@ def resolve_weights(spec: str | os.PathLike[str]) -> Path:
         return _file_at_address(text)
     if path.is_dir():
         raise UserError(f'{text} is a folder; give the checkpoint file in it')
+    if text in UNPUBLISHED:
+        raise UserError(
+            f'{text}: the authors published no such weights; give a file of your own (--weights FILE), or train from '
+            'scratch (--weights none)'
+        )
     raise UserError(f'{text} is neither a file nor the name of published weights{_suggestion(text)}')
 
 

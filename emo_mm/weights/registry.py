@@ -99,3 +99,6 @@ PUBLISHED: dict[str, PublishedWeights] = {
         _emov2('5m', 'e1235b440edd1517bacd30fc6ff0c476098b2847', 82.9, '_512_KD', input_size=512, window_size=8),
     )
 }
+
+# Networks of the papers whose ImageNet weights their authors did not publish, by the name that these would have.
+UNPUBLISHED = ('emov2_20m',)

@@ -25,7 +25,7 @@ METADATA_KEY = 'emo_mm'  # of the JSON text in a safetensors header
 _HEAD_BYTES = 512
 
 
-def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
+def safe_load(path: Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """Return what a ``.pth`` or ``.safetensors`` file holds.
 
     The kind of the file is told by its content. A safetensors file comes back as a dict of ``state_dict`` and
@@ -34,17 +34,18 @@ def safe_load(path: Path, map_location: Any = 'cpu') -> Any:
     Args:
         path: The file.
         map_location: Device for the tensors, or what else ``torch.load`` takes under this name.
+        mmap: Whether to read the tensors of a ``.pth`` file only once they are looked at.
 
     Raises:
         UserError: If the file is missing, empty, damaged, not a checkpoint, wants to run code, or claims to hold more
             than it can.
     """
-    content = _load(path, map_location)
+    content = _load(path, map_location, mmap)
     check_claims(content, path)
     return content
 
 
-def _load(path: Path, map_location: Any) -> Any:
+def _load(path: Path, map_location: Any, mmap: bool) -> Any:
     if not path.is_file():
         raise UserError(f'{path} is {"a folder" if path.is_dir() else "not there"}; give a checkpoint file')
     try:
@@ -60,19 +61,19 @@ def _load(path: Path, map_location: Any) -> Any:
         raise UserError(f'{path} is a Git LFS pointer, not the checkpoint itself; run git lfs pull')
     if head.startswith(b'PK'):
         _check_archive(path)
-        return _load_pickle(path, map_location)
+        return _load_pickle(path, map_location, mmap)
     if re.match(rb'\x80[\x02-\x05]', head):  # as torch.save wrote before 1.6: without checksums
-        return _load_pickle(path, map_location)
+        return _load_pickle(path, map_location, mmap)
     if _is_safetensors(head, path.stat().st_size):
         # safetensors knows devices but no functions of torch.load
         return _load_safetensors(path, 'cpu' if callable(map_location) else str(map_location))
     raise UserError(f'{path} is neither a PyTorch nor a safetensors file; it starts with {head[:12]!r}')
 
 
-def _load_pickle(path: Path, map_location: Any) -> Any:
+def _load_pickle(path: Path, map_location: Any, mmap: bool) -> Any:
     try:
         with torch.serialization.safe_globals(data_types()):
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         asked = re.search(r'GLOBAL (\S+)', str(error))
         if asked:

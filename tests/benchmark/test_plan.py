@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from emo_mm.benchmark import plain
+from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.plan import BenchmarkOptions, make_plan, parse_size, with_suite
+from emo_mm.benchmark.runtimes import RUNTIMES, fold
 from emo_mm.benchmark.subjects import PEERS, find_subject, toolbox_config
 from emo_mm.benchmark.suites import SUITES
 from emo_mm.errors import UserError
+from emo_mm.models.layers import LayerScale
 
 pytestmark = pytest.mark.toolbox
 
@@ -42,7 +45,7 @@ def test_modes_sizes_and_batches_are_groups_and_the_rest_is_measured_side_by_sid
 def test_what_there_is_not_is_listed_with_the_reason() -> None:
     plan = make_plan(with_suite(BenchmarkOptions(models=('edgenext_xxs', 'emo_1m'), runtimes=('reference', 'eager'))))
     assert plan.skipped == (
-        'edgenext_xxs reference forward fp32: the plain formulation is that of the published EMO classifiers',
+        'edgenext_xxs reference forward fp32: the plain formulation is that of the published classifiers',
     )
     assert plan.baseline == 'reference'
 
@@ -113,8 +116,24 @@ def test_the_reference_needs_a_clone(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         make_plan(with_suite(BenchmarkOptions(models=('emo_1m',), runtimes=('reference',))))
 
 
-def test_the_plain_formulation_answers_what_the_classifier_answers() -> None:
-    model = find_subject('emo_1m').build(for_inference=False)
-    image = torch.randn(1, 3, 64, 64)
+@pytest.mark.parametrize('name', ['emo_1m', 'emov2_1m', 'emov2_5m_512_imagenet'])
+def test_the_plain_formulation_answers_what_the_classifier_answers(name: str) -> None:
+    subject = find_subject(name)
+    assert subject.family == ('EMOv2' if 'emov2' in name else 'EMO')
+    contestant = Contestant(subject, 'reference', 'forward', 'fp32', 'cpu', (160, 160), batch=1, threads=1)
+    image = torch.randn(1, 3, 160, 160)
+    network = RUNTIMES['reference'].prepare(contestant, image)
     with torch.no_grad():
-        torch.testing.assert_close(plain.PlainClassifier('emo_1m', model)(image), model(image), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(network(image), network.model(image), rtol=1e-3, atol=1e-5)  # type: ignore[union-attr]
+
+
+def test_emov2_is_folded_by_our_own_fuse() -> None:
+    folded = fold(find_subject('emov2_1m').build(for_inference=True), (64, 64))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert not any(isinstance(module, LayerScale) for module in folded.modules())
+
+
+def test_both_families_stand_in_the_suites() -> None:
+    assert {'emo_1m', 'emov2_1m', 'emov2_5m'} <= set(SUITES['peers'].models) & set(SUITES['backbones'].models)
+    assert {'ssdlite_emov2_1m_coco', 'ssdlite_emov2_20m_512_coco'} <= set(SUITES['detectors'].models)
+    assert 'segformer_emov2_5m_ade20k' in SUITES['segmenters'].models

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS, DefaultScope
 from emo_mm.compat import register_toolbox
 from emo_mm.configs import get_config
 from emo_mm.deploy import fuse
-from emo_mm.models.emo import ARCHS
+from emo_mm.models import EMO, EMOv2
 
 
 def tensors(item):
@@ -20,13 +20,24 @@ def shallow_model(name):
     """Return the model of a config with one block of each kind: the graphs of the others are the same."""
     cfg = get_config(name)
     register_toolbox(cfg.default_scope)
-    cfg.model.backbone.update(arch={**ARCHS['1m'], 'depths': (1, 2, 2, 2)}, init_cfg=None)
+    archs = {'emo_mm.EMO': EMO, 'emo_mm.EMOv2': EMOv2}[cfg.model.backbone.type].archs
+    cfg.model.backbone.update(arch={**archs['1m'], 'depths': (1, 2, 2, 2)}, init_cfg=None)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         return MODELS.build(cfg.model).eval()
 
 
 @pytest.mark.toolbox
-@pytest.mark.parametrize('name', ['ssdlite_emo_1m_coco', 'deeplabv3_emo_1m_ade20k', 'emo_1m_imagenet'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'ssdlite_emo_1m_coco',
+        'deeplabv3_emo_1m_ade20k',
+        'emo_1m_imagenet',
+        'ssdlite_emov2_1m_coco',
+        'segformer_emov2_1m_ade20k',
+        'emov2_1m_imagenet',
+    ],
+)
 def test_one_graph_serves_every_size(name):
     torch._dynamo.reset()
     graphs = []

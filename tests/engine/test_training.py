@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+import toy_training as toy
 
 from emo_mm.data.shapes import generate
 
@@ -88,19 +89,30 @@ def test_a_checkpoint_for_other_classes_is_not_tested(run, shapes, run_cli, tmp_
     assert not (tmp_path / 'test_metrics.json').exists()
 
 
-def test_a_killed_training_resumes_from_its_last_checkpoint_with_the_same_schedule(shapes, run, tmp_path):
-    args = ['train', *SMALL, '--epochs', 2, '--data-root', shapes, '--work-dir', tmp_path]
-    options = ['--cfg-options', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1']
-    process = subprocess.Popen(
-        command(*args, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
-    )
-    deadline = time.monotonic() + 300
-    while not (tmp_path / 'last_checkpoint').exists():
-        assert process.poll() is None, 'the training ended before it could be killed'
+def signal_when(condition, args, signum):
+    """Start a command, send it a signal once a condition holds, and return its exit code."""
+    process = subprocess.Popen(command(*args), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    deadline = time.monotonic() + 1200
+    while not condition():
+        assert process.poll() is None, 'the training ended before the signal'
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(signum)
+    return process.wait()
+
+
+def test_a_training_stopped_and_then_killed_ends_with_the_weights_of_an_undisturbed_one(shapes, run, tmp_path):
+    args = ['train', *SMALL, '--epochs', 2, '--data-root', shapes, '--work-dir', tmp_path]
+    options = ['--cfg-options', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1']
+    logs = '*/vis_data/scalars.json'
+    code = signal_when(
+        lambda: any(log.stat().st_size for log in tmp_path.glob(logs)), [*args, *options], signal.SIGTERM
+    )
+    assert code == 143
+    assert len(list(tmp_path.glob('stopped_iter_*.pth'))) == 1
+    pointer = tmp_path / 'last_checkpoint'
+    resumed = [*args, '--resume', *options]
+    assert signal_when(lambda: 'epoch_1' in pointer.read_text(), resumed, signal.SIGKILL) == -signal.SIGKILL
     assert not (tmp_path / 'metrics.json').exists()
     done = subprocess.run(
         command(*args, '--resume', *options), capture_output=True, text=True, env=environment(), check=False
@@ -108,7 +120,7 @@ def test_a_killed_training_resumes_from_its_last_checkpoint_with_the_same_schedu
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'resumed epoch: 1, iter: 4' in done.stdout + done.stderr
     rates = {}
-    for log in sorted(tmp_path.glob('*/vis_data/scalars.json')):
+    for log in sorted(tmp_path.glob(logs)):
         for line in map(json.loads, log.read_text().splitlines()):
             if 'lr' in line:
                 rates[line['step']] = line['lr']
@@ -117,6 +129,8 @@ def test_a_killed_training_resumes_from_its_last_checkpoint_with_the_same_schedu
     assert sorted(rates) == list(range(1, 9))
     assert resumed['meta']['iter'] == whole['meta']['iter'] == 8
     assert resumed['optimizer']['param_groups'][0]['lr'] == whole['optimizer']['param_groups'][0]['lr']
+    for part in ('state_dict', 'ema_state_dict', 'optimizer'):
+        assert toy.differences(resumed[part], whole[part]) == []
 
 
 def test_two_processes_train_as_one_with_synchronised_batchnorm(shapes, repo_root, tmp_path):

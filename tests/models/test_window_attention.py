@@ -52,6 +52,22 @@ def test_values_may_be_wider_than_queries():
 
 @pytest.mark.parametrize('strided', [True, False], ids=['strided', 'contiguous'])
 @pytest.mark.parametrize('window', [3, 0])
+def test_heads_before_tokens_give_what_windows_give(window, strided):
+    from emo_mm.models.layers.window_attention import _attention_by_heads, _attention_by_windows
+
+    grid = window_grid(5, 8, window)
+    padded = 2, grid.rows * grid.height, grid.cols * grid.width
+    inputs = [torch.randn(*padded, channels, dtype=torch.float64, requires_grad=True) for channels in (16, 20)]
+    results = []
+    for attention in (_attention_by_heads, _attention_by_windows):
+        x = attention(*inputs, grid, (2, 5, 8), num_heads=4, strided=strided)
+        results.append([x, *torch.autograd.grad(x.square().sum(), inputs)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize('strided', [True, False], ids=['strided', 'contiguous'])
+@pytest.mark.parametrize('window', [3, 0])
 def test_gathering_pixels_for_export_equals_views(strided, window):
     from emo_mm.models.layers.window_attention import _gathered_partition, _gathered_reverse
 

@@ -235,6 +235,11 @@ def test_folder_with_the_name_of_weights_does_not_hide_them(server, tmp_path, mo
     assert resolve_weights('emo_2m').read_bytes() == CONTENT
 
 
+def test_weights_that_were_never_published_are_no_near_miss():
+    with pytest.raises(UserError, match=r'emov2_20m: the authors published no such weights; give a file of your own'):
+        resolve_weights('emov2_20m')
+
+
 @pytest.mark.parametrize('name', ['emo_2n', 'EMO-2M', 'emo2m'])
 def test_near_miss_suggests_the_name(name):
     with pytest.raises(UserError, match=r'did you mean emo_2m\?'):

@@ -168,18 +168,55 @@ def hybrid_window_attention(
     Returns:
         Map of shape (*shape, M).
     """
-
-    def attention(strided: bool) -> Tensor:
-        q, k = window_partition(qk, grid, strided).chunk(2, dim=-1)  # N,H',W',2C -> B,T,2C -> twice B,T,C
-        tokens = multi_head_attention(q, k, window_partition(v, grid, strided), num_heads)  # B,T,M
-        x = window_reverse(tokens, grid, shape, strided)  # -> N,H,W,M
-        # What is cut out of a padded map is not dense, and sums of such maps make a graph depend on the padding.
-        return _contiguous(x) if is_compiling() else x
-
-    close = attention(strided=False)
+    traced = is_compiling() or torch.jit.is_tracing()
+    by_heads = v.is_cpu and v.dtype in (torch.float32, torch.float64) and not traced
+    attention = _attention_by_heads if by_heads else _attention_by_windows
+    close = attention(qk, v, grid, shape, num_heads, strided=False)
     if not is_compiling() and grid.rows == grid.cols == 1:  # a compiled graph should serve every size
         return add(close, close)  # the two cuts are the same
-    return add(attention(strided=True), close)
+    return add(attention(qk, v, grid, shape, num_heads, strided=True), close)
+
+
+def _attention_by_windows(
+    qk: Tensor, v: Tensor, grid: WindowGrid, shape: tuple[int, int, int], num_heads: int, strided: bool
+) -> Tensor:
+    q, k = window_partition(qk, grid, strided).chunk(2, dim=-1)  # N,H',W',2C -> B,T,2C -> twice B,T,C
+    tokens = multi_head_attention(q, k, window_partition(v, grid, strided), num_heads)  # B,T,M
+    x = window_reverse(tokens, grid, shape, strided)  # -> N,H,W,M
+    # What is cut out of a padded map is not dense, and sums of such maps make a graph depend on the padding.
+    return _contiguous(x) if is_compiling() else x
+
+
+# -- The same attention with heads before tokens, on CPUs --------------------------------------------------------------
+# PyTorch's kernel for CPUs wants values as wide as queries. What it falls back to copies the tokens once more for their
+# heads, scales queries and keys, and looks for rows without a key. Here the copy that cuts the map sorts the heads too.
+
+
+def _attention_by_heads(
+    qk: Tensor, v: Tensor, grid: WindowGrid, shape: tuple[int, int, int], num_heads: int, strided: bool
+) -> Tensor:
+    h, w, n1, n2 = grid
+    batch, height, width = shape
+    q, k = _partition_by_heads(qk, grid, strided, 2, num_heads).chunk(2)  # N,H',W',2C -> twice B·heads,T,d
+    v = _partition_by_heads(v, grid, strided, 1, num_heads)  # N,H',W',M -> B·heads,T,M/heads
+    scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=q.shape[-1] ** -0.5)  # B·heads,T,T
+    x = torch.bmm(scores.softmax(-1), v)  # B·heads,T,M/heads
+    x = x.view(batch, n1, n2, num_heads, h, w, -1)
+    # -> N,h,n1,w,n2,heads,M/heads for strided windows, N,n1,h,n2,w,heads,M/heads for contiguous ones
+    x = x.permute(0, 4, 1, 5, 2, 3, 6) if strided else x.permute(0, 1, 4, 2, 5, 3, 6)
+    return x.reshape(batch, n1 * h, n2 * w, -1)[:, :height, :width]  # -> N,H',W',M -> N,H,W,M
+
+
+def _partition_by_heads(x: Tensor, grid: WindowGrid, strided: bool, parts: int, num_heads: int) -> Tensor:
+    """Cut a padded map, (N, H', W', parts·heads·d), into (parts·N·rows·cols·heads, height·width, d)."""
+    h, w, n1, n2 = grid
+    if strided:
+        x = x.view(-1, h, n1, w, n2, parts, num_heads, x.shape[-1] // (parts * num_heads))
+        x = x.permute(5, 0, 2, 4, 6, 1, 3, 7)  # N,h,n1,w,n2,parts,heads,d -> parts,N,n1,n2,heads,h,w,d
+    else:
+        x = x.view(-1, n1, h, n2, w, parts, num_heads, x.shape[-1] // (parts * num_heads))
+        x = x.permute(5, 0, 1, 3, 6, 2, 4, 7)  # N,n1,h,n2,w,parts,heads,d -> parts,N,n1,n2,heads,h,w,d
+    return x.reshape(-1, h * w, x.shape[-1])
 
 
 # -- The same cut by gathering pixels ---------------------------------------------------------------------------------

@@ -1,0 +1,8 @@
+# Published by the authors: top-1 73.5 on ImageNet-1K val, distilled (README of zhangzjn/EMOv2).
+_base_ = [
+    '../_base_/models/emov2_cls_distilled.py',
+    '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/imagenet_emov2_300e.py',
+    '../_base_/runtime/cls_ema.py',
+]
+train_dataloader = dict(batch_size=128)
