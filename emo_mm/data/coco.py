@@ -40,7 +40,6 @@ OTHER_TASKS = ('captions', 'keypoints', 'panoptic', 'stuff', 'info')
 
 IMAGE_KEYS = ('id', 'file_name', 'width', 'height')
 BOX_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd')
-_ID_KEYS = {'id', 'image_id', 'category_id'}
 
 
 # What makes an entry one that nothing can be trained on, and how it is said where there is no table to put it in.
@@ -335,9 +334,6 @@ def _records(path: Path, items: list[Any], what: str, keys: tuple[str, ...]) -> 
             raise UserError(f"{path}: '{what}' holds {str(item)[:40]!r} where an object is wanted")
         if not item.keys() >= set(keys):
             missing.update(key for key in keys if key not in item)
-        for key in _ID_KEYS & item.keys():
-            if not isinstance(item[key], (int, float, str)):
-                raise UserError(f"{path}: '{what}' holds {key} {str(item[key])[:40]!r} where a number is wanted")
     if missing:
         lacking = ', '.join(f"'{key}' ({number} of {len(items)})" for key, number in missing.items())
         hint = '; area may be width x height of the box, iscrowd 0' if {'area', 'iscrowd'} & missing.keys() else ''
