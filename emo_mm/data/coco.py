@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from emo_mm.data.coco_types import check_types
 from emo_mm.data.splits import (
     SPLIT_NAMES,
     DataRequest,
@@ -39,7 +40,6 @@ OTHER_TASKS = ('captions', 'keypoints', 'panoptic', 'stuff', 'info')
 
 IMAGE_KEYS = ('id', 'file_name', 'width', 'height')
 BOX_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd')
-_ID_KEYS = {'id', 'image_id', 'category_id'}
 
 
 # What makes an entry one that nothing can be trained on, and how it is said where there is no table to put it in.
@@ -313,11 +313,13 @@ def parse_annotations(path: Path) -> dict[str, Any]:
         UserError: The file cannot be read, or is no such file.
     """
     try:
-        with path.open(encoding='utf-8-sig') as file:
+        with path.open(encoding='utf-8') as file:
             content = json.load(file)
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}: cannot be read ({error})') from error
-    except json.JSONDecodeError as error:
+    except RecursionError:
+        raise UserError(f'{path}: is nested too deep for an annotation file') from None
+    except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
         raise UserError(f'{path}: is not valid JSON ({error}); the file may be cut off') from error
     if not isinstance(content, dict):
         raise UserError(f'{path}: holds a {type(content).__name__}, not the object of a COCO annotation file')
@@ -332,13 +334,11 @@ def _records(path: Path, items: list[Any], what: str, keys: tuple[str, ...]) -> 
             raise UserError(f"{path}: '{what}' holds {str(item)[:40]!r} where an object is wanted")
         if not item.keys() >= set(keys):
             missing.update(key for key in keys if key not in item)
-        for key in _ID_KEYS & item.keys():
-            if not isinstance(item[key], (int, float, str)):
-                raise UserError(f"{path}: '{what}' holds {key} {str(item[key])[:40]!r} where a number is wanted")
     if missing:
         lacking = ', '.join(f"'{key}' ({number} of {len(items)})" for key, number in missing.items())
         hint = '; area may be width x height of the box, iscrowd 0' if {'area', 'iscrowd'} & missing.keys() else ''
         raise UserError(f"{path}: entries of '{what}' lack {lacking}{hint}")
+    check_types(path, what, items)
     return items
 
 

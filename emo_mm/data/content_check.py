@@ -212,7 +212,7 @@ def _check_folders(split: str, dataset: dict[str, Any], check: str, cache: Check
         label = names[index].rpartition(' ')[2]
         if answer.kind:
             faults.append(Fault(split, answer.kind, path, answer.detail, ('images', index)))
-        if not label.isdigit() or (classes and int(label) >= len(classes)):
+        if not label.isdecimal() or (classes and int(label) >= len(classes)):
             detail = f'{label} in {listed.name}; declared are 0 to {len(classes or ()) - 1}'
             faults.append(Fault(split, 'undeclared label', path, detail, ('images', index)))
     return Content(faults, {'images': len(names)}, names)

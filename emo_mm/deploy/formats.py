@@ -21,6 +21,7 @@ from emo_mm.deploy.graph import Graph
 from emo_mm.deploy.options import AXES
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import KEY, Metadata
+from emo_mm.runtime.seal import seal
 from emo_mm.runtime.sessions import PRECISION_KEY, open_session
 
 OPSET = 18
@@ -119,6 +120,7 @@ def write_onnx(job: Job, path: Path) -> None:
         model = convert_float_to_float16(model, keep_io_types=True, op_block_list=_FLOAT32_IN_HALF)
     onnx.helper.set_model_props(model, {KEY: job.metadata.to_json()})
     onnx.save(model, path)
+    seal(path)
 
 
 # Coordinates beyond 2048 have no fraction in half precision, and these have no half precision in ONNX Runtime.
@@ -139,6 +141,7 @@ def write_openvino(job: Job, path: Path) -> None:
     if job.precision != 'float32':
         model.set_rt_info(job.precision, PRECISION_KEY)
     openvino.save_model(model, path, compress_to_fp16=job.precision == 'half')
+    seal(path)
 
 
 def open_described(path: Path, metadata: Metadata, threads: int) -> Run:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.compat import cpu_runner, register_toolbox
+from emo_mm.configs import explained
 from emo_mm.engine.allocator import keep_freed_memory
 from emo_mm.engine.options import RunOptions, TrainOptions, apply_train_options, load_run_config
 from emo_mm.errors import UserError
@@ -240,7 +241,7 @@ def build_runner(cfg: Config, lines: list[str]) -> Runner:
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f'the config cannot be built: {error}') from error
+        raise UserError(f'the config cannot be built: {explained(error)}') from error
     _quieten(runner)
     return runner
 

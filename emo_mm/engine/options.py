@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.compat import use_faster_coco_metric
-from emo_mm.configs import find_config, get_config
+from emo_mm.compat import register_toolbox, use_faster_coco_metric
+from emo_mm.configs import check_arguments, find_config, get_config
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
 
@@ -217,8 +217,13 @@ def _merge(cfg: Config, changes: dict[str, Any]) -> None:
             raise UserError(f'--cfg-options {key}: the config has no {first!r}{hint}')
     try:
         cfg.merge_from_dict(changes)
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f'--cfg-options {" ".join(changes)}: {error}') from error
+    register_toolbox(cfg.default_scope)
+    try:
+        check_arguments(cfg, changes)
+    except UserError as error:
+        raise UserError(f'--cfg-options {error}') from None
 
 
 def _use_amp(cfg: Config) -> None:

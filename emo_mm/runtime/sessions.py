@@ -11,6 +11,7 @@ import numpy as np
 
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import KEY, MAX_TEXT, Metadata
+from emo_mm.runtime.seal import check_seal
 
 PRECISION_KEY = f'{KEY}_precision'  # of OpenVINO's files in less than full precision
 
@@ -25,7 +26,11 @@ class Session(Protocol):
     metadata: Metadata
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
-        """Return the outputs for an input, in the order of ``metadata.output.names``."""
+        """Return the outputs for an input, in the order of ``metadata.output.names``.
+
+        Raises:
+            UserError: If the network fails on it.
+        """
 
 
 def open_session(path: str | Path, threads: int | None = None, batch: int | None = None) -> Session:
@@ -77,11 +82,13 @@ class OnnxRuntimeSession:
             raise UserError(f"{path} needs ONNX Runtime: pip install 'emo-mm[runtime]'") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors; they are raised too
+        options.log_severity_level = 4  # fatal: errors are raised too
+        check_seal(path)
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
         except Exception as error:  # the runtime's own types, one per kind of fault
             raise UserError(f'{path}: ONNX Runtime cannot load it: {_first_line(error)}') from None
+        self._path = path
         self.metadata = described(self._session.get_modelmeta().custom_metadata_map.get(KEY), path)
         inputs = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
         types = {'uint8': 'tensor(uint8)', 'float32': 'tensor(float)'}
@@ -89,7 +96,10 @@ class OnnxRuntimeSession:
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the outputs for an input."""
-        return self._session.run(list(self.metadata.output.names), {self.metadata.input.name: batch})
+        try:
+            return self._session.run(list(self.metadata.output.names), {self.metadata.input.name: batch})
+        except Exception as error:  # the runtime's own types
+            raise _fails(self._path, batch, error) from None
 
 
 class OpenVINOSession:
@@ -110,6 +120,7 @@ class OpenVINOSession:
         except ImportError:
             raise UserError(f"{path} needs OpenVINO: pip install 'emo-mm[openvino]'") from None
         settings: dict[str, Any] = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': threads}
+        check_seal(path)
         try:
             core = openvino.Core()
             model = core.read_model(path)
@@ -128,10 +139,14 @@ class OpenVINOSession:
             raise
         except Exception as error:  # RuntimeError and what else comes from its C++ parts
             raise UserError(f'{path}: OpenVINO cannot load it: {_first_line(error)}') from None
+        self._path = path
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the outputs for an input."""
-        found = self._compiled({self.metadata.input.name: batch})
+        try:
+            found = self._compiled({self.metadata.input.name: batch})
+        except Exception as error:  # RuntimeError and what else comes from its C++ parts
+            raise _fails(self._path, batch, error) from None
         return [found[name] for name in self.metadata.output.names]
 
 
@@ -175,6 +190,11 @@ def _check_names(
     missing = [name for name in metadata.output.names if name not in outputs]
     if missing:
         raise UserError(f'{path}: the graph lacks the outputs {", ".join(missing)} of its description')
+
+
+def _fails(path: Path, batch: np.ndarray, error: Exception) -> UserError:
+    size = ' x '.join(map(str, batch.shape))
+    return UserError(f'{path}: fails in its runtime with an input of {size}: {_first_line(error)}')
 
 
 def _first_line(error: Exception) -> str:
