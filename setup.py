@@ -99,7 +99,7 @@ setup(
         'openvino': compatible(('openvino',), pins('deploy')),
         'export': exact('onnx', 'onnxscript', 'onnxruntime'),
         'export-openvino': exact('onnx', 'onnxscript', 'openvino'),
-        'export-litert': exact('litert-torch', 'ai-edge-litert'),
+        'export-litert': exact('litert-torch', 'ai-edge-litert', 'transformers'),
         'export-executorch': exact('executorch'),
         'export-ncnn': exact('ncnn', 'pnnx'),
         'export-mnn': exact('onnx', 'onnxscript', 'onnxruntime', 'MNN'),

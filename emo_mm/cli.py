@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, printable
 from emo_mm.version import __version__
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 1 where the user has something to mend. Wrong usage exits with 2.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')  # names of files need not be texts
     args = _parser().parse_args(argv)
     # OpenCV, imported later, refuses images of more pixels than Pillow does; its own limit would let 3 GB through.
     os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(2 * 89_478_485))
@@ -32,6 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args) or 0
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # a folder that may not be written, a full disk
+        print(f'error: {printable(str(error))}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
@@ -71,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('--iters', type=int, metavar='N', help='length, where the config counts iterations')
     command.add_argument('--lr', type=float, help='base learning rate')
     command.add_argument('--seed', type=int, metavar='N')
+    command.add_argument(
+        '--skip-non-finite',
+        type=int,
+        default=0,
+        metavar='N',
+        help='leave out up to N steps whose loss or gradients are not finite, instead of stopping at the first',
+    )
     command.set_defaults(run=_train)
 
     command = commands.add_parser('test', help='evaluate a checkpoint or an exported file')
@@ -117,6 +134,14 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         data.add_argument(f'--{split}-ann', metavar='PATH', help=f'{split}: COCO annotation file, or folder of masks')
         data.add_argument(f'--{split}-images', metavar='DIR', help=f'{split}: folder of images, or class-folder tree')
     data.add_argument('--classes', metavar='FILE', help='text file of class names (masks)')
+    check = command.add_argument_group('faults in the data', 'all files are checked first; see docs/reliability.md')
+    check.add_argument(
+        '--check', choices=('quick', 'full'), default='quick', help='read headers and ends of images (quick), or decode'
+    )
+    check.add_argument('--skip-check', action='store_true', help='do not look into the files')
+    check.add_argument(
+        '--bad-data', choices=('error', 'skip'), default='error', help='stop, or leave faulty images and boxes out'
+    )
 
 
 def _add_export_command(commands: Any) -> None:
@@ -248,7 +273,7 @@ def _train(args: argparse.Namespace) -> None:
     from emo_mm.engine.launch import train
     from emo_mm.engine.options import TrainOptions
 
-    names = ('resume', 'amp', 'auto_scale_lr', 'weights', 'epochs', 'iters', 'lr', 'seed')
+    names = ('resume', 'amp', 'auto_scale_lr', 'weights', 'epochs', 'iters', 'lr', 'seed', 'skip_non_finite')
     train(TrainOptions(**_run_options(args), **{name: getattr(args, name) for name in names}))
 
 
@@ -357,6 +382,8 @@ def _run_options(args: argparse.Namespace) -> dict[str, Any]:
         'workers': args.workers,
         'cache': args.cache,
         'cache_gb': args.cache_gb,
+        'check': None if args.skip_check else args.check,
+        'bad_data': args.bad_data,
     }
 
 

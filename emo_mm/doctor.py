@@ -325,7 +325,8 @@ def check_annotation_file(root: Path, path: Path) -> Check:
             f'{len(absent)} of {count(len(file.images), "image")} are missing from {image_dir}: {shortlist(absent)}'
         )
         return Check(name, False, detail, f'cp -n /path/to/the/originals/* {shlex.quote(str(image_dir))}/')
-    line = summary(split, name, len(file.images), count_boxes(file, file.classes, required=False), file.classes)
+    number, boxes = len(file.images), count_boxes(file, file.classes, required=False)
+    line = summary(split, name, number, number, boxes, file.classes)
     notes = [note.removeprefix(f'{path}: ') for note in oddities(file, file.classes)]
     return Check(name, True, '; '.join([line.split(': ', 2)[2], f'images in {inside(root, image_dir)}', *notes]))
 

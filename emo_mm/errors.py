@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+_LONGEST = 1500  # characters of a line
+
 
 class UserError(ValueError):
     """A fault in what the user gave: a path, a name, a file or a setting.
 
     The message is one line (or a short block) that names the offending thing and the fix; the command line prints it
-    without a traceback and exits with 1.
+    without a traceback and exits with 1. What files hold may be in it: characters that steer a terminal are escaped,
+    and lines without end are cut.
     """
+
+    def __init__(self, message: str) -> None:
+        lines = printable(message).split('\n')
+        super().__init__('\n'.join(line if len(line) <= _LONGEST else f'{line[:_LONGEST]} ...' for line in lines))
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters and halves of characters written as escapes; lines stay."""
+    if text.isprintable():
+        return text
+    return ''.join(c if c.isprintable() or c == '\n' else c.encode('unicode_escape').decode() for c in text)

@@ -57,6 +57,7 @@ HOOKS = LazyRegistry(
     {
         'PlainCheckpointHook': 'emo_mm.engine.hooks',
         'ProgressHook': 'emo_mm.engine.hooks',
+        'FiniteHook': 'emo_mm.engine.finite',
         'SafeCheckpointHook': 'emo_mm.engine.checkpoints',
     },
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from emo_mm.data.splits import DataRequest
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 SHARED = Path(__file__).parents[2] / 'shared' / 'data'
 
@@ -100,3 +103,13 @@ def write_folders(
             for index in range(number):
                 Image.new('RGB', (8, 8)).save(root / split / name / f'{index}.png')
     return DataRequest(data_root=str(root))
+
+
+def build(cfg: Config, split: str) -> Any:
+    """Builds the toolbox's own data set of a split."""
+    from mmengine.registry import DATASETS, DefaultScope, init_default_scope
+
+    if DefaultScope.check_instance_created('mmengine') or DefaultScope.get_current_instance() is None:
+        init_default_scope(cfg.default_scope)
+    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+        return registry.build(cfg[f'{split}_dataloader'].dataset)

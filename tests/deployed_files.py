@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from emo_mm.runtime.metadata import KEY, Metadata
+from emo_mm.runtime.seal import seal
 
 # Eight anchors at 64x48, six and two to a level; the second overlaps the first, of the third one half is outside.
 BOXES = np.array(
@@ -85,4 +86,5 @@ def write_onnx(path: Path, metadata: Metadata, describe: bool = True) -> Path:
     if describe:
         helper.set_model_props(model, {KEY: metadata.to_json()})
     onnx.save(model, path)
+    seal(path)
     return path

@@ -6,6 +6,8 @@ into and out of windows, attention as two matrix products. Nothing here is share
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -50,6 +52,10 @@ def layer_norm(x: Tensor, w: Weights) -> Tensor:
     return x.permute(0, 3, 1, 2).contiguous()
 
 
+def activation(x: Tensor, stage: int) -> Tensor:
+    return F.silu(x) if stage < 2 else F.gelu(x)
+
+
 def attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tensor:
     batch, channels, height, width = y.shape
     wh, ww = (window, window) if window > 0 else (height, width)
@@ -70,7 +76,7 @@ def attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tensor:
     return out[:, :, :height, :width].contiguous()
 
 
-def hybrid_attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tensor:
+def hybrid_attention(y: Tensor, w: Weights, window: int, head_dim: int, stage: int) -> Tensor:
     """EMOv2's attention, on the expanded map: its values are as many heads of more channels."""
     batch, channels, height, width = y.shape
     wh, ww = (window, window) if window > 0 else (height, width)
@@ -79,7 +85,7 @@ def hybrid_attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tenso
     n1, n2 = padded_h // wh, padded_w // ww
     heads = channels // head_dim
     q, k = F.conv2d(y, w['qk.conv.weight'], w['qk.conv.bias']).chunk(2, 1)
-    v = F.gelu(F.conv2d(y, w['v.conv.weight'], w['v.conv.bias']))
+    v = activation(F.conv2d(y, w['v.conv.weight'], w['v.conv.bias']), stage)
 
     def attend(axes: str) -> Tensor:
         cut = {'h': wh, 'a': n1, 'w': ww, 'b': n2}
@@ -106,13 +112,13 @@ def hybrid_attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tenso
 def block(x: Tensor, w: Weights, stage: int, index: int, head_dim: int, window: int, training: bool) -> Tensor:
     y = batch_norm(x, w.at('norm'), training) if stage < 2 else layer_norm(x, w.at('norm.norm'))
     if 'eops.0.qk.conv.weight' in w:
-        y = hybrid_attention(y, w.at('eops.0'), window, head_dim)
+        y = hybrid_attention(y, w.at('eops.0'), window, head_dim, stage)
     else:
         if 'qk.conv.weight' in w:
             y = attention(y, w, window, head_dim)
         expansion = w.at('v.conv' if 'v.conv.weight' in w else 'eops.0.net.conv')
         y = F.conv2d(y, expansion['weight'], expansion['bias'])
-        y = F.silu(y) if stage < 2 else F.gelu(y)
+        y = activation(y, stage)
     kernel = w['conv_local.conv.weight']
     stride = 2 if index == 0 else 1
     z = F.conv2d(y, kernel, stride=stride, padding=-(-(kernel.shape[-1] - stride) // 2), groups=len(kernel))
@@ -144,13 +150,26 @@ def stem(x: Tensor, w: Weights, training: bool) -> Tensor:
 
 def features(name: str, tensors: dict[str, Tensor], x: Tensor, window: int, training: bool = False) -> list[Tensor]:
     """Return the five maps of a published network."""
+    head_dims = (0, 0, *HEAD_DIMS[name])
+    return network(name.startswith('emov2'), tensors, x, DEPTHS[name], head_dims, (window,) * 4, training)
+
+
+def network(
+    is_v2: bool,
+    tensors: dict[str, Tensor],
+    x: Tensor,
+    depths: Sequence[int],
+    head_dims: Sequence[int],
+    windows: Sequence[int],
+    training: bool = False,
+) -> list[Tensor]:
+    """Return the five maps of a network of any depth, width of heads and window size, one of each for a stage."""
     w = Weights(tensors)
-    maps = [(stem_v2 if name.startswith('emov2') else stem)(x, w.at('stage0'), training)]
-    for stage, depth in enumerate(DEPTHS[name]):
+    maps = [(stem_v2 if is_v2 else stem)(x, w.at('stage0'), training)]
+    for stage, depth in enumerate(depths):
         x = maps[-1]
-        head_dim = HEAD_DIMS[name][stage - 2] if stage >= 2 else 0
         for index in range(depth):
-            x = block(x, w.at(f'stage{stage + 1}.{index}'), stage, index, head_dim, window, training)
+            x = block(x, w.at(f'stage{stage + 1}.{index}'), stage, index, head_dims[stage], windows[stage], training)
         maps.append(x)
     return maps
 

@@ -17,23 +17,40 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     """Run the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--models', nargs='+', metavar='NAME', help='configs; the four of the document without')
+    parser.add_argument('--models', nargs='+', metavar='NAME', help='configs; those of the document without')
     parser.add_argument('--ways', nargs='+', metavar='FORMAT[,PRECISION]', help='all that are installed without')
     parser.add_argument('--batch', nargs='+', type=int, default=[1, 16], metavar='N')
     parser.add_argument('--rounds', type=int, default=3, metavar='N')
     parser.add_argument('--threads', type=int, default=2, metavar='N')
     parser.add_argument('--images', metavar='DIR', help='photographs to check and calibrate with')
+    parser.add_argument(
+        '--keep', type=Path, metavar='DIR', help='keep the files there, and make only those that are not'
+    )
+    parser.add_argument('--kept-only', action='store_true', help='with --keep: only time the files that are there')
+    parser.add_argument('--untimed', action='store_true', help='only make and check the files, and print the table')
     parser.add_argument('--out', type=Path, default=ROOT / 'docs' / 'deployment.md', metavar='FILE')
     args = parser.parse_args()
 
-    from emo_mm.deploy.matrix import MODELS, matrix, table, write_into
+    from emo_mm.deploy.matrix import MODELS, Plan, matrix, table, write_into
 
     ways = [(way.split(',')[0], [*way.split(','), 'float32'][1]) for way in args.ways or ()]
+    batches = [] if args.untimed else args.batch
+    plan = Plan(
+        models=args.models or MODELS,
+        ways=ways or None,
+        batches=batches,
+        rounds=args.rounds,
+        threads=args.threads,
+        images=args.images,
+        keep=args.keep,
+        make=not args.kept_only,
+    )
     try:
-        rows = matrix(plain, args.models or MODELS, ways or None, args.batch, args.rounds, args.threads, args.images)
-        text = table(rows, args.batch, args.threads)
+        rows = matrix(plain, plan)
+        text = table(rows, batches, args.threads)
         print(text)
-        write_into(args.out, text)
+        if not args.untimed:
+            write_into(args.out, text)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
@@ -48,13 +65,11 @@ def plain(model: Any) -> Any:
     sys.path.insert(0, str(ROOT / 'tests'))
     import reference
 
-    from emo_mm.models.emo import official_key
-
     class Plain(nn.Module):
         def __init__(self, backbone: Any) -> None:
             super().__init__()
-            self.tensors = {official_key(key): value for key, value in backbone.state_dict().items()}
-            self.name, self.window = f'emo_{backbone.arch}', backbone.window_sizes[-1]
+            self.tensors = {backbone.names.official_key(key): value for key, value in backbone.state_dict().items()}
+            self.name, self.window = f'{type(backbone).__name__.lower()}_{backbone.arch}', backbone.window_sizes[-1]
             self.out_indices = backbone.out_indices
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -100,34 +100,45 @@ def compare_with_inferencer(
 def random_detector(cfg: Config, images: Sequence[str], seed: int = 0) -> dict[str, torch.Tensor]:
     """Return random weights of a detector that finds something in photographs.
 
-    The last layers of the classifier are scaled so that its logits spread; untrained ones are all alike, and so are
-    the scores, whose order would be chance.
-
     Args:
         cfg: The config.
         images: Photographs to scale by.
         seed: Of the random numbers.
     """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_from_config(cfg)
+        spread_scores(model, cfg, images)
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+@torch.inference_mode()
+def spread_scores(model: Any, cfg: Config, images: Sequence[str]) -> None:
+    """Scale the last layers of a detector's classifier so that its logits spread.
+
+    Untrained ones are all alike, and so are the scores, whose order would be chance.
+
+    Args:
+        model: The detector.
+        cfg: Its config.
+        images: Photographs to scale by.
+    """
     from emo_mm.predict.describe import preprocessing_of
     from emo_mm.runtime.images import read_image
     from emo_mm.runtime.preprocess import prepare
 
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(seed)
-        model = build_from_config(cfg)
-        how = preprocessing_of(cfg)
-        head: Any = model.bbox_head
-        logits = []
-        for path in images:
-            pixels = torch.from_numpy(prepare(read_image(path), how).pixels.copy()).float()
-            normal = (pixels - torch.tensor(how.mean)) / torch.tensor(how.std)
-            scores, _ = head(model.extract_feat(normal.permute(2, 0, 1)[None]))  # type: ignore[operator]  # h,w,3 -> 1,3,h,w
-            logits.append(torch.cat([level.flatten() for level in scores]))
-        scale = _LOGIT_SPREAD / torch.cat(logits).std()
-        for name, parameter in model.named_parameters():
-            if name.startswith(('bbox_head.cls_convs', 'bbox_head.retina_cls')) and _is_last(head, name, parameter):
-                parameter.mul_(scale)
-    return {key: value.clone() for key, value in model.state_dict().items()}
+    how = preprocessing_of(cfg)
+    head = model.bbox_head
+    logits = []
+    for path in images:
+        pixels = torch.from_numpy(prepare(read_image(path), how).pixels.copy()).float()
+        normal = (pixels - torch.tensor(how.mean)) / torch.tensor(how.std)
+        scores, _ = head(model.extract_feat(normal.permute(2, 0, 1)[None]))  # h,w,3 -> 1,3,h,w
+        logits.append(torch.cat([level.flatten() for level in scores]))
+    scale = _LOGIT_SPREAD / torch.cat(logits).std()
+    for name, parameter in model.named_parameters():
+        if name.startswith(('bbox_head.cls_convs', 'bbox_head.retina_cls')) and _is_last(head, name, parameter):
+            parameter.mul_(scale)
 
 
 def format_table(found: Sequence[Throughput]) -> str:

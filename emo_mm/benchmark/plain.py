@@ -6,6 +6,7 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -31,7 +32,8 @@ class PlainClassifier(nn.Module):
         self.oracle = _load_oracle()
         self.name = name
         self.model = model
-        self.window = model.backbone.window_sizes[-1]
+        backbone: Any = model.backbone
+        self.window = backbone.window_sizes[-1]
         self.training = model.training
         tensors = model.state_dict(keep_vars=True)  # the parameters themselves, which a training step updates
         self.tensors = {official: tensors[native] for native, official in official_names(tensors).items()}

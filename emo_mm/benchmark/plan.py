@@ -169,7 +169,7 @@ def parse_size(text: str) -> Size:
         UserError: If the text is neither.
     """
     parts = text.lower().replace('×', 'x').split('x')
-    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UserError(f'size {text!r}: it must be one number or HEIGHTxWIDTH, such as 224 or 800x1344')
     return int(parts[0]), int(parts[-1])
 

@@ -234,7 +234,7 @@ def read_json(path: Path) -> Results:
             rounds=tuple(tuple(medians) for medians in values['rounds']),
             skipped=tuple(values['skipped']),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f'{path} holds no results of this version of the benchmark: {error}') from error
 
 

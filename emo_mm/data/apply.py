@@ -32,7 +32,7 @@ _WORDNET_ID = re.compile(r'n\d{8}')
 _IMAGENET_CLASSES = 1000
 
 
-def apply_data(cfg: Config, request: DataRequest, training: bool = True) -> list[str]:
+def apply_data(cfg: Config, request: DataRequest, training: bool = True, tolerant: bool = False) -> list[str]:
     """Puts own data into a config: roots, files, classes, heads and evaluators follow from what the data hold.
 
     A tree that has the layout and the classes which the config expects only moves the root.
@@ -41,6 +41,7 @@ def apply_data(cfg: Config, request: DataRequest, training: bool = True) -> list
         cfg: The whole config; changed in place.
         request: What the user gave.
         training: Prepare all splits (where there is no test split, val is tested on), else the test split only.
+        tolerant: Whether faults of single images and annotations are left to ``content_check``.
 
     Returns:
         Lines to print: counts of matched images and labels, classes, and decisions taken.
@@ -52,7 +53,7 @@ def apply_data(cfg: Config, request: DataRequest, training: bool = True) -> list
     _separate(cfg)
     if 'data_root' in cfg:  # the name that configs give their root; the parts below no longer depend on it
         cfg['data_root'] = request.root.as_posix()
-    return _APPLIERS[scope](cfg, request, training)
+    return _APPLIERS[scope](cfg, request, training, tolerant)
 
 
 def _separate(cfg: Config) -> None:
@@ -76,8 +77,8 @@ def _val_for_test(splits: Sequence[str]) -> list[str]:
     return [] if 'test' in splits else ['test: there is no test split, so the val split is tested on']
 
 
-def _apply_coco(cfg: Config, request: DataRequest, training: bool) -> list[str]:
-    found = resolve_coco(request, training)
+def _apply_coco(cfg: Config, request: DataRequest, training: bool, tolerant: bool) -> list[str]:
+    found = resolve_coco(request, training, tolerant)
     root = found.root.as_posix()
 
     def set_split(split: str, dataset: dict[str, Any]) -> None:
@@ -98,11 +99,11 @@ def _apply_coco(cfg: Config, request: DataRequest, training: bool) -> list[str]:
     return found.lines() + _val_for_test(list(found.splits))
 
 
-def _apply_masks(cfg: Config, request: DataRequest, training: bool) -> list[str]:
+def _apply_masks(cfg: Config, request: DataRequest, training: bool, tolerant: bool) -> list[str]:
     if _keeps_layout(cfg, request, training) and masks.find_class_file(request.root) is None:
-        lines = _move_root(cfg, request, training)
+        lines = _move_root(cfg, request, training, tolerant)
         return [*lines, "the config's own classes are kept; for others give --classes FILE"]
-    found = masks.resolve_masks(request, training)
+    found = masks.resolve_masks(request, training, tolerant)
 
     def set_split(split: str, dataset: dict[str, Any]) -> None:
         pairs = found.splits[split]
@@ -131,9 +132,9 @@ def _apply_masks(cfg: Config, request: DataRequest, training: bool) -> list[str]
     return found.lines() + _val_for_test(list(found.splits))
 
 
-def _apply_folders(cfg: Config, request: DataRequest, training: bool) -> list[str]:
+def _apply_folders(cfg: Config, request: DataRequest, training: bool, tolerant: bool) -> list[str]:
     if _keeps_layout(cfg, request, training) and _is_imagenet(cfg, request.root, training):
-        return _move_root(cfg, request, training)
+        return _move_root(cfg, request, training, tolerant)
     found = folders.resolve_folders(request, training)
 
     def set_split(split: str, dataset: dict[str, Any]) -> None:
@@ -153,7 +154,7 @@ def _apply_folders(cfg: Config, request: DataRequest, training: bool) -> list[st
     return found.lines() + _limit_topk(cfg, len(found.classes)) + _val_for_test(list(found.splits))
 
 
-_APPLIERS: dict[str, Callable[[Any, DataRequest, bool], list[str]]] = {
+_APPLIERS: dict[str, Callable[[Any, DataRequest, bool, bool], list[str]]] = {
     'mmdet': _apply_coco,
     'mmseg': _apply_masks,
     'mmpretrain': _apply_folders,
@@ -207,9 +208,9 @@ def _is_imagenet(cfg: Config, root: Path, training: bool) -> bool:
     return tuple(names) == dataset_classes(dataset, 'mmpretrain')
 
 
-def _move_root(cfg: Config, request: DataRequest, training: bool) -> list[str]:
+def _move_root(cfg: Config, request: DataRequest, training: bool, tolerant: bool) -> list[str]:
     for split in SPLITS if training else ('test',):
         dataset = only_dataset(cfg, split)
         if dataset is not None:
             dataset['data_root'] = request.root.as_posix()
-    return check_data(cfg, training)
+    return check_data(cfg, training, tolerant)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from emo_mm.data.coco_types import check_types
 from emo_mm.data.splits import (
     SPLIT_NAMES,
     DataRequest,
@@ -40,6 +42,40 @@ IMAGE_KEYS = ('id', 'file_name', 'width', 'height')
 BOX_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd')
 
 
+# What makes an entry one that nothing can be trained on, and how it is said where there is no table to put it in.
+_BROKEN = {
+    'image id used twice': 'every image id must be used once, but {} is used more than once',
+    'annotation id used twice': 'every annotation id must be used once, but {} is used more than once',
+    'undeclared category': "boxes have a category id that 'categories' does not declare: {}",
+    'bbox that is no box': '{}; wanted are four numbers [left, top, width, height] in pixels and a number',
+    'image without a size': 'width and height of an image must be numbers above 0: {}',
+}
+
+
+@dataclass(frozen=True)
+class EntryFault:
+    """An entry of an annotation file that cannot be trained on, or that mmdet leaves out.
+
+    Attributes:
+        kind: What is wrong.
+        entries: The list that it is in, ``images`` or ``annotations``.
+        index: Its index there.
+        image: File name of its image.
+        detail: The faulty value.
+    """
+
+    kind: str
+    entries: str
+    index: int
+    image: str
+    detail: str
+
+    @property
+    def broken(self) -> bool:
+        """Whether mmdet would stop at it or mix it up, where it leaves out an empty box without a word."""
+        return self.kind in _BROKEN
+
+
 @dataclass(frozen=True)
 class CocoFile:
     """What one annotation file holds.
@@ -49,21 +85,29 @@ class CocoFile:
         classes: Category names **in the order of the file**. mmdet numbers the labels in that order, whatever the ids.
         supercategories: The group of each category ('' if none), in the same order.
         images: File name of each image.
+        sizes: Width and height that it gives for each image.
         boxes: Number of usable boxes per class name. Usable is what mmdet's ``CocoDataset`` keeps: at least one pixel
             wide and high, area above 0, touching the image, not marked ``ignore``.
         unusable: Number of boxes that mmdet leaves out.
         orphans: Number of annotations whose image is not in the file.
         annotated: Whether the file has annotations at all; lists for a test server have none.
+        annotations: How many it has, usable or not.
+        faults: Single entries that cannot be used.
+        without_boxes: Indices of the images that have no usable box.
     """
 
     path: Path
     classes: tuple[str, ...]
     supercategories: tuple[str, ...]
     images: tuple[str, ...]
+    sizes: tuple[tuple[Any, Any], ...]
     boxes: dict[str, int]
     unusable: int
     orphans: int
     annotated: bool
+    annotations: int
+    faults: tuple[EntryFault, ...]
+    without_boxes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +117,8 @@ class CocoSplit:
     Attributes:
         ann_file: The annotation file, relative to the root where it lies under it.
         image_dir: Folder that the file names start from, likewise; '' is the root itself.
-        images: Number of images listed, all of which exist.
+        images: Number of images listed.
+        present: Number of them that exist.
         boxes: Number of usable boxes of the classes trained.
         notes: Oddities that are no faults.
     """
@@ -81,6 +126,7 @@ class CocoSplit:
     ann_file: str
     image_dir: str
     images: int
+    present: int
     boxes: int
     notes: tuple[str, ...] = ()
 
@@ -103,19 +149,23 @@ class CocoSplits:
         """The counts of matched images and boxes, a line per split."""
         found = []
         for name, split in self.splits.items():
-            found.append(summary(name, split.ann_file, split.images, split.boxes, self.classes))
+            found.append(summary(name, split.ann_file, split.present, split.images, split.boxes, self.classes))
             found += [f'  note: {note}' for note in split.notes]
         return found
 
 
-def summary(split: str, ann_file: str, images: int, boxes: int, classes: Sequence[str]) -> str:
-    """One line on a split whose images were all found."""
+def summary(split: str, ann_file: str, present: int, images: int, boxes: int, classes: Sequence[str]) -> str:
+    """One line on a split: images found and listed, boxes, classes."""
     classes_text = f'{count(len(classes), "class", "classes")}: {shortlist(classes)}'
-    return f'{split}: {ann_file}: {images} of {images} images found, {count(boxes, "box", "boxes")}, {classes_text}'
+    return f'{split}: {ann_file}: {present} of {images} images found, {count(boxes, "box", "boxes")}, {classes_text}'
 
 
-def read_annotations(path: Path) -> CocoFile:
+def read_annotations(path: Path, tolerant: bool = False) -> CocoFile:
     """Reads and checks an annotation file; a file that has not changed is parsed once per process.
+
+    Args:
+        path: The file.
+        tolerant: Whether faults of single entries are left to who looks at ``CocoFile.faults``.
 
     Raises:
         UserError: The file cannot be read, or mmdet could not train or evaluate with it; the message names the fault.
@@ -126,12 +176,18 @@ def read_annotations(path: Path) -> CocoFile:
         raise UserError(f'{path}: no such annotation file') from error
     if not path.is_file():
         raise UserError(f'{path}: is a folder; an annotation file (.json) is wanted')
-    return _read(path, stat.st_mtime_ns, stat.st_size)
+    file = _read(path, stat.st_mtime_ns, stat.st_size)
+    broken = [fault for fault in file.faults if fault.broken]
+    if broken and not tolerant:
+        same = [fault.detail for fault in broken if fault.kind == broken[0].kind]
+        text = _BROKEN[broken[0].kind].format(shortlist(dict.fromkeys(same), 5))
+        raise UserError(f'{path}: {len(same)} {text}' if text.startswith('boxes') else f'{path}: {text}')
+    return file
 
 
 @lru_cache(maxsize=8)
 def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
-    content = _parse(path)
+    content = parse_annotations(path)
     annotated = 'annotations' in content
     for key in ('images', 'annotations', 'categories') if annotated else ('images', 'categories'):
         if not isinstance(content.get(key), list):
@@ -144,48 +200,126 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
         raise UserError(f"{path}: lists no categories; COCO format names each class in 'categories'")
     annotations = _records(path, content['annotations'], 'annotations', BOX_KEYS) if annotated else []
 
-    _all_differ(path, 'image id', [image['id'] for image in images])
-    _all_differ(path, 'annotation id', [box['id'] for box in annotations])
     _all_differ(path, 'category id', [category['id'] for category in categories])
     names = [str(category['name']) for category in categories]
     _all_differ(path, 'category name', names)
-
     name_of = {category['id']: name for category, name in zip(categories, names, strict=True)}
-    undeclared = Counter(box['category_id'] for box in annotations if box['category_id'] not in name_of)
-    if undeclared:
-        raise UserError(
-            f"{path}: {count(undeclared.total(), 'box has', 'boxes have')} a category id that 'categories' does not "
-            f'declare: {shortlist(sorted(undeclared, key=str))}'
-        )
-    size_of = {image['id']: (image['width'], image['height']) for image in images}
+
+    faults = _faulty_images(images)
+    # An id that two images share tells nothing; the first one stands for both in the counts.
+    indices = {image['id']: index for index, image in reversed(list(enumerate(images)))}
     boxes = Counter(dict.fromkeys(names, 0))
+    used: set[int] = set()
+    ids: set[Any] = set()
     unusable = orphans = 0
-    for box in annotations:
-        if box['image_id'] not in size_of:
+    for position, box in enumerate(annotations):
+        index = indices.get(box['image_id'])
+        image = None if index is None else images[index]
+        kind, detail = _fault_of_box(box, image, ids, name_of)
+        if kind:
+            name = '' if image is None else str(image['file_name'])
+            faults.append(EntryFault(kind, 'annotations', position, name, detail))
+        if index is None:
             orphans += 1
-        elif _usable(path, box, *size_of[box['image_id']]):
-            boxes[name_of[box['category_id']]] += 1
-        else:
+        elif kind and kind not in HARMLESS:
+            unusable += kind not in _BROKEN
+        elif box.get('ignore', False):
             unusable += 1
+        else:
+            boxes[name_of[box['category_id']]] += 1
+            used.add(index)
     return CocoFile(
         path=path,
         classes=tuple(names),
         supercategories=tuple(str(category.get('supercategory') or '') for category in categories),
         images=tuple(str(image['file_name']) for image in images),
+        sizes=tuple((image['width'], image['height']) for image in images),
         boxes=dict(boxes),
         unusable=unusable,
         orphans=orphans,
         annotated=annotated,
+        annotations=len(annotations),
+        faults=tuple(faults),
+        without_boxes=tuple(index for index in range(len(images)) if index not in used),
     )
 
 
-def _parse(path: Path) -> dict[str, Any]:
+# Told, but used for training as it is: photographs cut the objects at their borders, and so should boxes.
+HARMLESS = ('box that reaches beyond its image',)
+
+
+def _faulty_images(images: list[dict[str, Any]]) -> list[EntryFault]:
+    """Finds images that share an id, or have no size."""
+    faults = []
+    entries: dict[str, list[int]] = {}
+    for index, image in enumerate(images):
+        entries.setdefault(str(image['id']), []).append(index)
+        if not all(_is_number(image[key]) and image[key] > 0 for key in ('width', 'height')):
+            detail = f'{image["width"]!r} x {image["height"]!r}'
+            faults.append(EntryFault('image without a size', 'images', index, str(image['file_name']), detail))
+    for same in entries.values():
+        if len(same) > 1:
+            # Where the entries agree one may stay. Where they differ nobody knows whose boxes are whose.
+            agree = all(images[index] == images[same[0]] for index in same)
+            for index in same[1:] if agree else same:
+                name = str(images[index]['file_name'])
+                faults.append(EntryFault('image id used twice', 'images', index, name, f'image {images[index]["id"]}'))
+    return faults
+
+
+def _fault_of_box(
+    box: dict[str, Any], image: dict[str, Any] | None, ids: set[Any], name_of: dict[Any, str]
+) -> tuple[str, str]:
+    """Names what is wrong with an annotation, and its value; two empty strings if nothing is.
+
+    Args:
+        box: The annotation.
+        image: Its image; None if it is not listed.
+        ids: Annotation ids met before; that of the box is added.
+        name_of: The classes by their ids.
+    """
+    number = str(box['id'])
+    if number in ids:
+        return 'annotation id used twice', f'annotation {number}'
+    ids.add(number)
+    if image is None:
+        return '', ''
+    category, bbox, area = box['category_id'], box['bbox'], box['area']
+    if category not in name_of:
+        return 'undeclared category', f'annotation {number}: category {category}'
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, (*bbox, area))):
+        return 'bbox that is no box', f'annotation {number} has bbox {bbox!r} and area {area!r}'
+    left, top, width, height = bbox
+    if not (width >= 1 and height >= 1 and area > 0):
+        return 'box of no area', f'annotation {number}: bbox {bbox}, area {area}'
+    if not all(map(_is_number, (image['width'], image['height']))):
+        return '', ''  # a fault of the image
+    right, bottom = left + width, top + height
+    if min(right, image['width']) <= max(left, 0) or min(bottom, image['height']) <= max(top, 0):
+        return 'box outside its image', f'annotation {number}: bbox {bbox} of {image["width"]}x{image["height"]}'
+    if min(left, top) < -1 or right > image['width'] + 1 or bottom > image['height'] + 1:
+        return HARMLESS[0], f'annotation {number}: bbox {bbox} of {image["width"]}x{image["height"]}'
+    return '', ''
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def parse_annotations(path: Path) -> dict[str, Any]:
+    """Reads the object that an annotation file holds.
+
+    Raises:
+        UserError: The file cannot be read, or is no such file.
+    """
     try:
-        with path.open(encoding='utf-8-sig') as file:
+        with path.open(encoding='utf-8') as file:
             content = json.load(file)
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}: cannot be read ({error})') from error
-    except json.JSONDecodeError as error:
+    except RecursionError:
+        raise UserError(f'{path}: is nested too deep for an annotation file') from None
+    except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
         raise UserError(f'{path}: is not valid JSON ({error}); the file may be cut off') from error
     if not isinstance(content, dict):
         raise UserError(f'{path}: holds a {type(content).__name__}, not the object of a COCO annotation file')
@@ -204,6 +338,7 @@ def _records(path: Path, items: list[Any], what: str, keys: tuple[str, ...]) -> 
         lacking = ', '.join(f"'{key}' ({number} of {len(items)})" for key, number in missing.items())
         hint = '; area may be width x height of the box, iscrowd 0' if {'area', 'iscrowd'} & missing.keys() else ''
         raise UserError(f"{path}: entries of '{what}' lack {lacking}{hint}")
+    check_types(path, what, items)
     return items
 
 
@@ -211,20 +346,6 @@ def _all_differ(path: Path, what: str, values: list[Any]) -> None:
     if len(set(map(str, values))) < len(values):
         repeated = [value for value, times in Counter(map(str, values)).items() if times > 1]
         raise UserError(f'{path}: every {what} must be used once, but {shortlist(repeated, 5)} is used more than once')
-
-
-def _usable(path: Path, box: dict[str, Any], image_width: float, image_height: float) -> bool:
-    try:
-        left, top, width, height = box['bbox']
-        shown_width = min(left + width, image_width) - max(left, 0)
-        shown_height = min(top + height, image_height) - max(top, 0)
-        big_enough = box['area'] > 0 and width >= 1 and height >= 1
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f'{path}: annotation {box["id"]} has bbox {box["bbox"]!r} and area {box["area"]!r}; '
-            'wanted are four numbers [left, top, width, height] in pixels and a number'
-        ) from error
-    return bool(big_enough and shown_width > 0 and shown_height > 0 and not box.get('ignore', False))
 
 
 def missing_images(image_dir: Path, names: Iterable[str]) -> list[str]:
@@ -243,8 +364,17 @@ def missing_images(image_dir: Path, names: Iterable[str]) -> list[str]:
     return absent
 
 
-def require_images(file: CocoFile, image_dir: Path, flag: str) -> None:
+def require_images(file: CocoFile, image_dir: Path, flag: str, tolerant: bool = False) -> int:
     """Checks that every image of an annotation file exists.
+
+    Args:
+        file: The annotations.
+        image_dir: Folder that the file names start from.
+        flag: The option that gives it, for the message.
+        tolerant: Whether it is enough that some images are there.
+
+    Returns:
+        Number of images that are there.
 
     Raises:
         UserError: None is there, or some are missing; the message counts them and names the first.
@@ -255,11 +385,12 @@ def require_images(file: CocoFile, image_dir: Path, flag: str) -> None:
             f'{file.path}: none of its {count(len(absent), "image")} is in {image_dir} (the first is {absent[0]}); '
             f'give the folder of the images with {flag} DIR'
         )
-    if absent:
+    if absent and not tolerant:
         raise UserError(
             f'{file.path}: {len(absent)} of {count(len(file.images), "image")} are missing from {image_dir}: '
             f'{shortlist(absent, 3)}; complete the folder, or take them out of the annotation file'
         )
+    return len(file.images) - len(absent)
 
 
 def find_annotations(root: Path, split: str) -> Path | None:
@@ -316,7 +447,7 @@ def find_image_dir(root: Path, file: CocoFile, split: str) -> Path:
     return best
 
 
-def resolve_coco(request: DataRequest, training: bool = True) -> CocoSplits:
+def resolve_coco(request: DataRequest, training: bool = True, tolerant: bool = False) -> CocoSplits:
     """Finds and checks the splits of a COCO-format data set.
 
     Known without further options: the COCO 2017 tree; ``annotations/{train,val,test}.json`` or
@@ -326,6 +457,7 @@ def resolve_coco(request: DataRequest, training: bool = True) -> CocoSplits:
     Args:
         request: The data root and what overrides the search.
         training: Whether train and val are needed (test is taken if there is one), or only test (val if there is none).
+        tolerant: Whether faults of single images and annotations are left to ``content_check``.
 
     Raises:
         UserError: A split or its images cannot be found, a file is faulty, or the splits disagree on the classes.
@@ -337,7 +469,7 @@ def resolve_coco(request: DataRequest, training: bool = True) -> CocoSplits:
         path = locate(root, given, f'--{split}-ann') if given else find_annotations(root, split)
         if path is None:
             raise _no_annotations(root, split)
-        files[split] = read_annotations(path)
+        files[split] = read_annotations(path, tolerant)
     classes = _agreed_classes(files)
     if request.classes:
         classes = _chosen_classes(classes, read_classes(locate(root, request.classes, '--classes')), files)
@@ -346,13 +478,14 @@ def resolve_coco(request: DataRequest, training: bool = True) -> CocoSplits:
         images = request.images(split)
         flag = f'--{split}-images'
         image_dir = locate(root, images, flag) if images else find_image_dir(root, file, split)
-        require_images(file, image_dir, flag)
+        present = require_images(file, image_dir, flag, tolerant)
         boxes = count_boxes(file, classes, required=split != 'test')
         prefix = inside(root, image_dir)
         found[split] = CocoSplit(
             ann_file=inside(root, file.path),
             image_dir='' if prefix == '.' else f'{prefix.rstrip("/")}/',
             images=len(file.images),
+            present=present,
             boxes=boxes,
             notes=oddities(file, classes),
         )

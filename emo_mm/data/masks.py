@@ -97,7 +97,8 @@ class MaskSplits:
 def summary(split: str, folder: str, pairs: MaskPairs, checked: int) -> str:
     """One line on a split whose images all have a mask."""
     number = len(pairs.stems)
-    return f'{split}: {folder}: {number} of {number} images have a mask, labels checked in {checked} of them'
+    labels = f', labels checked in {checked} of them' if checked else ''
+    return f'{split}: {folder}: {number} of {number} images have a mask{labels}'
 
 
 def find_folders(root: Path, split: str) -> tuple[Path, Path] | None:
@@ -229,14 +230,29 @@ def check_labels(pairs: MaskPairs, labels: int) -> int:
                 f'set those pixels to {IGNORED}{hint}'
             )
         seen |= present
-    used = np.flatnonzero(seen[:IGNORED])
-    if not len(used) or (labels > 1 and seen[IGNORED] and used.tolist() == [0]):
-        only = 'only label 0' if len(used) else 'no label'
+    require_labels(pairs.mask_dir, np.flatnonzero(seen).tolist(), labels, len(stems))
+    return len(stems)
+
+
+def require_labels(mask_dir: Path, seen: Sequence[int], labels: int, checked: int) -> None:
+    """Checks that masks, together, hold something to learn.
+
+    Args:
+        mask_dir: Their folder.
+        seen: The labels that they hold.
+        labels: Number of labels allowed.
+        checked: Number of masks looked into.
+
+    Raises:
+        UserError: They hold nothing but ignored pixels, or these and label 0.
+    """
+    used = [label for label in seen if label != IGNORED]
+    if not used or (labels > 1 and IGNORED in seen and used == [0]):
+        only = 'only label 0' if used else 'no label'
         raise UserError(
-            f'{pairs.mask_dir}: {count(len(stems), "mask")} checked and {only} found besides {IGNORED}, which is '
+            f'{mask_dir}: {count(checked, "mask")} checked and {only} found besides {IGNORED}, which is '
             f'ignored; in masks of 0 and {IGNORED}, {IGNORED} must be rewritten as 1'
         )
-    return len(stems)
 
 
 def _image_shape(path: Path) -> tuple[int, int]:
@@ -259,8 +275,12 @@ def find_class_file(root: Path) -> Path | None:
     return None
 
 
-def palette_classes(pairs: MaskPairs) -> tuple[tuple[str, ...], list[list[int]]]:
+def palette_classes(pairs: MaskPairs, tolerant: bool = False) -> tuple[tuple[str, ...], list[list[int]]]:
     """Makes classes from masks with a palette: ``class_0``, ... up to the largest label of all masks of the split.
+
+    Args:
+        pairs: The images and masks.
+        tolerant: Whether masks that cannot be read are left to ``content_check``.
 
     Returns:
         The names, and the palette's colours as triples of R, G, B in 0..255.
@@ -268,25 +288,33 @@ def palette_classes(pairs: MaskPairs) -> tuple[tuple[str, ...], list[list[int]]]
     Raises:
         UserError: The masks have no palette.
     """
-    with Image.open(pairs.mask(pairs.stems[0]), formats=FORMATS) as image:
-        colours = image.getpalette()
+    colours = None
+    largest = -1
+    for stem in pairs.stems:
+        try:
+            with Image.open(pairs.mask(stem), formats=FORMATS) as image:
+                colours = colours or image.getpalette()
+            labels = read_mask(pairs.mask(stem))
+        except (UserError, OSError):
+            if not tolerant:
+                raise
+            continue
+        if not colours:
+            break
+        known = labels[labels != IGNORED]  # (H, W) -> (known pixels,)
+        largest = max(largest, int(known.max()) if known.size else -1)
     if not colours:
         raise UserError(
             f'{pairs.mask_dir}: the class names are not known: there is no CLASSES.txt, and the masks have no palette. '
             'Give a text file with --classes FILE, one name per line in the order of the labels'
         )
-    largest = -1
-    for stem in pairs.stems:
-        labels = read_mask(pairs.mask(stem))
-        known = labels[labels != IGNORED]  # (H, W) -> (known pixels,)
-        largest = max(largest, int(known.max()) if known.size else -1)
     # a palette may hold fewer colours than labels; the missing ones are filled with our own
     triples = [list(colours[start : start + 3]) for start in range(0, len(colours), 3)]
     triples = triples[: largest + 1] + palette(largest + 1)[len(triples) :]
     return tuple(f'class_{label}' for label in range(largest + 1)), triples
 
 
-def resolve_masks(request: DataRequest, training: bool = True) -> MaskSplits:
+def resolve_masks(request: DataRequest, training: bool = True, tolerant: bool = False) -> MaskSplits:
     """Finds and checks the splits of a folder of images and index masks.
 
     Known without further options: ``img_dir/{train,val,test}`` with ``ann_dir/...``, ``images/...`` with ``masks/...``
@@ -296,6 +324,7 @@ def resolve_masks(request: DataRequest, training: bool = True) -> MaskSplits:
     Args:
         request: The data root and what overrides the search; ``*_ann`` are the folders of masks.
         training: Whether train and val are needed (test is taken if there is one), or only test (val if there is none).
+        tolerant: Whether sizes and labels of the masks are left to ``content_check``.
 
     Raises:
         UserError: A split cannot be found, a pair is incomplete, or the masks do not fit the classes.
@@ -317,9 +346,10 @@ def resolve_masks(request: DataRequest, training: bool = True) -> MaskSplits:
         names = tuple(read_classes(path))
         result = MaskSplits(root, names, palette(len(names)), inside(root, path), found, {})
     else:
-        names, colours = palette_classes(first)
+        names, colours = palette_classes(first, tolerant)
         result = MaskSplits(root, names, colours, f'the palette of {inside(root, first.mask_dir)}', found, {})
-    return replace(result, checked={split: check_labels(pairs, len(names)) for split, pairs in found.items()})
+    checked = {split: 0 if tolerant else check_labels(pairs, len(names)) for split, pairs in found.items()}
+    return replace(result, checked=checked)
 
 
 def _given_folders(root: Path, request: DataRequest, split: str) -> tuple[Path, Path] | None:

@@ -38,12 +38,13 @@ def training_splits(training: bool) -> tuple[str, ...]:
     return ('train', 'val') if training else ('test',)
 
 
-def check_data(cfg: Config, training: bool = True) -> list[str]:
+def check_data(cfg: Config, training: bool = True, tolerant: bool = False) -> list[str]:
     """Checks that the data sets of a config exist and fit it.
 
     Args:
         cfg: The whole config.
         training: Check what training reads (train, val), else what testing reads (test).
+        tolerant: Whether faults of single images and annotations are left to ``content_check``.
 
     Returns:
         Lines to print: counts of what was found.
@@ -56,12 +57,12 @@ def check_data(cfg: Config, training: bool = True) -> list[str]:
     lines = []
     for split in training_splits(training):
         for dataset in split_datasets(cfg, split):
-            lines += _CHECKS[scope](cfg, split, dataset)
+            lines += _CHECKS[scope](cfg, split, dataset, tolerant)
             _check_heads(cfg, dataset_classes(dataset, scope))
     return lines
 
 
-def _check_coco(cfg: Config, split: str, dataset: dict[str, Any]) -> list[str]:
+def _check_coco(cfg: Config, split: str, dataset: dict[str, Any], tolerant: bool) -> list[str]:
     if 'Coco' not in type_name(dataset) or not dataset.get('ann_file'):
         return [f'{split}: {type_name(dataset)} is not checked; only COCO format is']
     path = path_in(dataset, dataset['ann_file'])
@@ -69,20 +70,20 @@ def _check_coco(cfg: Config, split: str, dataset: dict[str, Any]) -> list[str]:
     for needed in (path, image_dir):
         if not needed.exists():
             raise missing_data(cfg, needed)
-    file = coco.read_annotations(path)
+    file = coco.read_annotations(path, tolerant)
     classes = dataset_classes(dataset, 'mmdet') or ()
     if tuple(name for name in file.classes if name in classes) != classes:
         raise UserError(
             f'{path}: has the classes {shortlist(file.classes)}, but the config wants exactly {shortlist(classes)}, in '
             'that order (mmdet would shift the labels); with --data-root DIR the classes are read from the file'
         )
-    coco.require_images(file, image_dir, f'--{split}-images')
+    present = coco.require_images(file, image_dir, f'--{split}-images', tolerant)
     boxes = coco.count_boxes(file, classes, required=split != 'test')
     notes = [f'  note: {note}' for note in coco.oddities(file, classes)]
-    return [coco.summary(split, dataset['ann_file'], len(file.images), boxes, classes), *notes]
+    return [coco.summary(split, dataset['ann_file'], present, len(file.images), boxes, classes), *notes]
 
 
-def _check_masks(cfg: Config, split: str, dataset: dict[str, Any]) -> list[str]:
+def _check_masks(cfg: Config, split: str, dataset: dict[str, Any], tolerant: bool) -> list[str]:
     prefix = dataset.get('data_prefix', {})
     image_dir, mask_dir = (path_in(dataset, prefix.get(key) or '') for key in ('img_path', 'seg_map_path'))
     for folder in (image_dir, mask_dir):
@@ -98,13 +99,16 @@ def _check_masks(cfg: Config, split: str, dataset: dict[str, Any]) -> list[str]:
             f'{image_dir}: names end in {pairs.image_suffix} and {pairs.mask_suffix}, but the config reads '
             f'{suffixes[0]} and {suffixes[1]}; give the data set with --data-root DIR --classes FILE'
         )
-    # with reduce_zero_label the masks hold one label more: 0, which becomes ignored
-    shifted = dataset.get('reduce_zero_label', type_name(dataset) == 'ADE20KDataset')
-    checked = masks.check_labels(pairs, len(classes) + bool(shifted))
+    checked = 0 if tolerant else masks.check_labels(pairs, labels_in_masks(dataset, classes))
     return [masks.summary(split, image_dir.as_posix(), pairs, checked)]
 
 
-def _check_folders(cfg: Config, split: str, dataset: dict[str, Any]) -> list[str]:
+def labels_in_masks(dataset: dict[str, Any], classes: Sequence[str]) -> int:
+    """The number of labels that masks may hold: one more than there are classes where 0 becomes ignored."""
+    return len(classes) + bool(dataset.get('reduce_zero_label', type_name(dataset) == 'ADE20KDataset'))
+
+
+def _check_folders(cfg: Config, split: str, dataset: dict[str, Any], tolerant: bool) -> list[str]:
     folder = path_in(dataset, image_prefixes(dataset)[0])
     if not folder.is_dir():
         raise missing_data(cfg, folder)
@@ -121,7 +125,7 @@ def _check_folders(cfg: Config, split: str, dataset: dict[str, Any]) -> list[str
     return [folders.summary(split, folder.as_posix(), images)]
 
 
-_CHECKS: dict[str, Callable[[Any, str, dict[str, Any]], list[str]]] = {
+_CHECKS: dict[str, Callable[[Any, str, dict[str, Any], bool], list[str]]] = {
     'mmdet': _check_coco,
     'mmseg': _check_masks,
     'mmpretrain': _check_folders,

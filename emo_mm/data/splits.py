@@ -177,7 +177,7 @@ def read_classes(path: Path) -> list[str]:
         raise UserError(f'{path}: cannot be read as a text file of class names ({error})') from error
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith('#')]
     heads = [line.replace(':', ' ').replace(',', ' ').split(maxsplit=1) for line in lines]
-    if lines and all(len(head) == 2 and head[0].isdigit() for head in heads):
+    if lines and all(len(head) == 2 and head[0].isdecimal() for head in heads):
         numbered = sorted((int(index), name.strip()) for index, name in heads if int(index) != 255)
         if [index for index, _ in numbered] != list(range(len(numbered))):
             raise UserError(

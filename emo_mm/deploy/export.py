@@ -96,6 +96,8 @@ def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
     """
     kind = check_options(options)
     job, reference, size = prepare(loaded, options)
+    if job.metadata.output.kind == 'labels' and not kind.takes_argmax:
+        raise UserError(f'--format {options.format}: cannot tell the best class of a pixel; add --logits')
     path = Path(options.out) if options.out else Path(_name(job.metadata, options, size) + kind.suffix)
     if path.suffix != kind.suffix:
         raise UserError(f'--out {path}: files of the format {options.format} end in {kind.suffix}')

@@ -7,7 +7,8 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from emo_mm.deploy.graph import Graph
 from emo_mm.deploy.options import AXES
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import KEY, Metadata
-from emo_mm.runtime.sessions import open_session
+from emo_mm.runtime.seal import seal
+from emo_mm.runtime.sessions import PRECISION_KEY, open_session
 
 OPSET = 18
 Run = Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -63,6 +65,7 @@ class Format:
         precisions: What else than float32 it can be written in.
         carries: Whether the description is inside the file; a sidecar otherwise.
         takes_nms: Whether its runtime can select boxes, whose number depends on what is seen.
+        takes_argmax: Whether its runtime can tell the best class of each pixel; a segmenter's logits otherwise.
         companions: Ends of the names of files that belong to it, in the place of ``suffix``.
     """
 
@@ -75,6 +78,7 @@ class Format:
     precisions: tuple[str, ...] = ()
     carries: bool = True
     takes_nms: bool = False
+    takes_argmax: bool = True
     companions: tuple[str, ...] = ()
 
     def check_available(self, name: str) -> None:
@@ -107,19 +111,16 @@ def write_onnx(job: Job, path: Path) -> None:
     """Write ONNX with the weights inside."""
     import onnx
 
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / 'plain.onnx'
-        _plain_onnx(job, plain)
-        if job.precision == 'int8':
-            model = _quantized(onnx.load(plain), job)
-        elif job.precision == 'half':
-            from onnxruntime.transformers.float16 import convert_float_to_float16
+    model = onnx.load_model_from_string(_plain_onnx(job.graph, job.example))
+    if job.precision == 'int8':
+        model = _quantized(model, job)
+    elif job.precision == 'half':
+        from onnxruntime.transformers.float16 import convert_float_to_float16
 
-            model = convert_float_to_float16(onnx.load(plain), keep_io_types=True, op_block_list=_FLOAT32_IN_HALF)
-        else:
-            model = onnx.load(plain)
+        model = convert_float_to_float16(model, keep_io_types=True, op_block_list=_FLOAT32_IN_HALF)
     onnx.helper.set_model_props(model, {KEY: job.metadata.to_json()})
     onnx.save(model, path)
+    seal(path)
 
 
 # Coordinates beyond 2048 have no fraction in half precision, and these have no half precision in ONNX Runtime.
@@ -132,29 +133,33 @@ def write_openvino(job: Job, path: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / 'plain.onnx'
-        _plain_onnx(job, plain)
+        plain.write_bytes(_plain_onnx(job.graph, job.example))
         model = openvino.convert_model(plain)
     if job.precision == 'int8':
         model = _quantized(model, job)
     model.set_rt_info(job.metadata.to_json(), KEY)
+    if job.precision != 'float32':
+        model.set_rt_info(job.precision, PRECISION_KEY)
     openvino.save_model(model, path, compress_to_fp16=job.precision == 'half')
+    seal(path)
 
 
 def open_described(path: Path, metadata: Metadata, threads: int) -> Run:
     """Open a file as prediction does."""
-    return open_session(path, threads).run
+    return open_session(path, threads, metadata.input.batch).run
 
 
 def write_torch(job: Job, path: Path) -> None:
     """Write a program of ``torch.export``."""
-    torch.export.save(program_of(job), path, extra_files={KEY: job.metadata.to_json()})
+    torch.export.save(program_of(job.graph, job.example), path, extra_files={KEY: job.metadata.to_json()})
 
 
 def open_torch(path: Path, metadata: Metadata, threads: int) -> Run:
     """Open a program of ``torch.export``."""
     extra = {KEY: ''}
     module = torch.export.load(path, extra_files=extra).module()
-    if Metadata.from_json(extra[KEY], str(path)) != metadata:
+    found = Metadata.from_json(extra[KEY], str(path))
+    if replace(found, input=replace(found.input, batch=metadata.input.batch)) != metadata:
         raise UserError(f'{path}: its description came back changed')
 
     def run(batch: np.ndarray) -> list[np.ndarray]:
@@ -169,22 +174,26 @@ def open_torch(path: Path, metadata: Metadata, threads: int) -> Run:
     return run
 
 
-def program_of(job: Job) -> torch.export.ExportedProgram:
+def program_of(graph: Graph, example: Tensor) -> torch.export.ExportedProgram:
     """Trace a network.
+
+    Args:
+        graph: The network; axes that its description leaves open stay open.
+        example: An input to trace with.
 
     Raises:
         UserError: If it cannot be traced, as a head whose shapes fix an axis that shall stay open.
     """
-    spec = job.metadata.input
+    spec = graph.metadata.input
     order = (0, 1, 2) if spec.layout == 'NHWC' else (0, 2, 3)
     named = {axis: getattr(spec, axis) for axis in AXES}
     dims = {place: torch.export.Dim.DYNAMIC for place, side in zip(order, named.values(), strict=True) if side is None}
     try:
         with torch.no_grad(), quiet():
-            return torch.export.export(job.graph, (job.example,), dynamic_shapes=(dims,) if dims else None)
+            return torch.export.export(graph, (example,), dynamic_shapes=(dims,) if dims else None)
     except Exception as error:  # torch has many, most of them for axes that turn out not to be open
         axes = ','.join(axis for axis, side in named.items() if side is None)
-        what = f'--dynamic {axes}: {job.metadata.model} cannot be traced with it' if dims else 'cannot be traced'
+        what = f'--dynamic {axes}: {graph.metadata.model} cannot be traced with it' if dims else 'cannot be traced'
         raise UserError(f'{what}: {first_line(error)}') from error
 
 
@@ -218,20 +227,23 @@ def first_line(error: Exception) -> str:
     return f'{type(error).__name__}: {lines[0][:300]}' if lines else type(error).__name__
 
 
-def _plain_onnx(job: Job, path: Path) -> None:
-    with quiet():
+@lru_cache(maxsize=1)  # several formats and precisions are made of the same one, which takes long to trace
+def _plain_onnx(graph: Graph, example: Tensor) -> bytes:
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / 'plain.onnx'
         exported = torch.onnx.export(
-            program_of(job),
-            (job.example,),
+            program_of(graph, example),
+            (example,),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[job.metadata.input.name],
-            output_names=list(job.metadata.output.names),
+            input_names=[graph.metadata.input.name],
+            output_names=list(graph.metadata.output.names),
             custom_translation_table={torch.ops.aten.remainder.Scalar: _remainder},
             verbose=False,
         )
         assert exported is not None
         exported.save(path, external_data=False)
+        return path.read_bytes()
 
 
 def _remainder(self: Any, other: Any) -> Any:

@@ -91,7 +91,9 @@ def _fold_block(block: IRMB) -> None:
 def _pack_block(block: IRMB) -> None:
     # Where attention expands the map, values are projected as tokens.
     if block.v and not (block.qk is not None and block.attention_expands):
-        block.v = nn.Sequential(PackedConv2d(block.v[0], block.act))
+        expansion = block.v[0]
+        assert isinstance(expansion, nn.Conv2d)
+        block.v = nn.Sequential(PackedConv2d(expansion, block.act))
     _pack_local_mixing(block)
 
 

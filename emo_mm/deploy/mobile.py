@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emo_mm.deploy.form import PlainLayoutEMO
 from emo_mm.deploy.formats import Format, Job, Run, program_of, quiet, without_copies, write_onnx
 from emo_mm.errors import UserError
-from emo_mm.models.emo import EMO
+from emo_mm.models.pyramid import MobilePyramid
 from emo_mm.runtime.metadata import KEY, Metadata
 
 
@@ -28,7 +27,7 @@ def write_litert(job: Job, path: Path) -> None:
     import litert_torch
 
     with quiet():
-        litert_torch.convert(job.graph, (job.example,)).export(str(path))
+        litert_torch.convert(deepcopy(job.graph), (job.example,)).export(str(path))  # a copy: it leaves traces
 
 
 def open_litert(path: Path, metadata: Metadata, threads: int) -> Run:
@@ -54,11 +53,11 @@ def write_executorch(job: Job, path: Path) -> None:
 
     graph = deepcopy(job.graph)
     for module in graph.modules():
-        if isinstance(module, EMO):
-            module.__class__ = PlainLayoutEMO
+        if isinstance(module, MobilePyramid):
+            module.memory_format = torch.contiguous_format
     # flatc, which writes the file, is one of ExecuTorch's own programs
     with quiet(), _on_path(Path(sys.executable).parent):
-        program = _copied_before_views(program_of(replace(job, graph=graph)).run_decompositions({}))
+        program = _copied_before_views(program_of(graph, job.example).run_decompositions({}))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
 
@@ -93,7 +92,8 @@ def write_ncnn(job: Job, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / 'graph.pt'
         with torch.no_grad(), quiet():
-            torch.jit.trace(job.graph, (job.example,), check_trace=False).save(str(script))
+            # a copy: what modules remember of a trace, other tracers trip over
+            torch.jit.trace(deepcopy(job.graph), (job.example,), check_trace=False).save(str(script))
         shape = ','.join(map(str, job.example.shape))
         half = int(job.precision == 'half')
         command = [pnnx.EXEC_PATH, str(script), f'inputshape=[{shape}]f32', f'fp16={half}']
@@ -132,7 +132,7 @@ def write_mnn(job: Job, path: Path) -> None:
     """Write MNN's ``.mnn``, from ONNX."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / 'plain.onnx'
-        write_onnx(Job(job.graph, job.example, 'float32', []), plain)
+        write_onnx(replace(job, precision='float32'), plain)
         code = 'import sys; from MNN.tools.mnnconvert import main; sys.exit(main())'
         command = [
             sys.executable,
@@ -178,7 +178,7 @@ def write_coreml(job: Job, path: Path) -> None:
     precision = coremltools.precision.FLOAT16 if job.precision == 'half' else coremltools.precision.FLOAT32
     with quiet():
         model = coremltools.convert(
-            without_copies(program_of(job).run_decompositions({})),
+            without_copies(program_of(job.graph, job.example).run_decompositions({})),
             outputs=[coremltools.TensorType(name=name) for name in job.metadata.output.names],
             compute_precision=precision,
             minimum_deployment_target=coremltools.target.iOS16,
@@ -225,6 +225,7 @@ MOBILE_FORMATS = {
         'export-ncnn',
         precisions=('half',),
         carries=False,
+        takes_argmax=False,
         companions=('.bin',),
     ),
     'mnn': Format(

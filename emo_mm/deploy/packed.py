@@ -34,17 +34,10 @@ class PackedConv2d(nn.Conv2d):
     """
 
     def __init__(self, conv: nn.Conv2d, act: str) -> None:
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-            conv.groups,
-            bias=conv.bias is not None,
-            device='meta',
-        )
+        settings: dict[str, Any] = {
+            name: getattr(conv, name) for name in ('kernel_size', 'stride', 'padding', 'dilation', 'groups')
+        }
+        super().__init__(conv.in_channels, conv.out_channels, bias=conv.bias is not None, device='meta', **settings)
         self.weight, self.bias = conv.weight, conv.bias
         self.train(conv.training)
         self.act = act
@@ -73,7 +66,7 @@ class PackedConv2d(nn.Conv2d):
         return f'{super().extra_repr()}, act={self.act}'
 
     def _takes(self, x: Tensor) -> bool:
-        return (
+        return bool(
             x.is_cpu
             and x.dim() == 4
             and x.numel() > 0

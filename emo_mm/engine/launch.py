@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.compat import cpu_runner, register_toolbox
+from emo_mm.configs import explained
 from emo_mm.engine.allocator import keep_freed_memory
 from emo_mm.engine.options import RunOptions, TrainOptions, apply_train_options, load_run_config
 from emo_mm.errors import UserError
@@ -30,12 +31,14 @@ def train(options: TrainOptions) -> dict[str, Any]:
         TrainingStopped: If SIGTERM or Ctrl-C stopped it; it is saved.
     """
     from emo_mm.engine.faults import machine_faults_told
+    from emo_mm.engine.finite import guard_numbers
     from emo_mm.engine.report import write_report
     from emo_mm.engine.signals import TrainingStopped
 
     cfg, lines = load_run_config(options, training=True)
     lines += apply_train_options(cfg, options)
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='emo_mm.ProgressHook')]
+    guard_numbers(cfg, options.skip_non_finite)
     runner = build_runner(cfg, lines)
     _drop_single_last_image(runner)
     start = time.monotonic()
@@ -80,7 +83,7 @@ def evaluate(
     """
     from emo_mm.data.fast_loading import use_reduced_decoding
     from emo_mm.engine.faults import machine_faults_told
-    from emo_mm.predict.loading import differing_parts
+    from emo_mm.predict.loading import doubt_about
     from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
 
@@ -106,12 +109,9 @@ def evaluate(
     else:
         weights = read_checkpoint(checkpoint)  # before anything slow
         meta = weights.meta
-        others = differing_parts(cfg, meta)
-        if others:
-            lines.append(
-                f'WARNING: {checkpoint} was trained with another {", ".join(others)} than the config has: its weights '
-                f'may fit and answer wrongly; give the config, or the options, that it was trained with'
-            )
+        doubt = doubt_about(cfg, meta, checkpoint)
+        if doubt:
+            lines.append(f'WARNING: {doubt}')
     runner = build_runner(cfg, lines)
     _check_classes(runner, meta, checkpoint)
     if weights is not None:
@@ -241,7 +241,7 @@ def build_runner(cfg: Config, lines: list[str]) -> Runner:
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f'the config cannot be built: {error}') from error
+        raise UserError(f'the config cannot be built: {explained(error)}') from error
     _quieten(runner)
     return runner
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.compat import use_faster_coco_metric
-from emo_mm.configs import find_config, get_config
+from emo_mm.compat import register_toolbox, use_faster_coco_metric
+from emo_mm.configs import check_arguments, find_config, get_config
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
 
@@ -39,6 +39,8 @@ class RunOptions:
         workers: Loader processes per process.
         cache: Where to keep decoded images, ``ram`` or ``disk``; None decodes them each time.
         cache_gb: What those may take, in 10^9 bytes; half of what is free if None.
+        check: How images are checked before the run: ``quick`` or ``full``; None passes over the check.
+        bad_data: What to do about faulty images and annotations: ``error`` or ``skip``.
     """
 
     config: str
@@ -50,6 +52,8 @@ class RunOptions:
     workers: int | None = None
     cache: str | None = None
     cache_gb: float | None = None
+    check: str | None = 'quick'
+    bad_data: str = 'error'
 
 
 @dataclass
@@ -66,6 +70,7 @@ class TrainOptions(RunOptions):
         iters: The same for a training counted in iterations.
         lr: Base learning rate.
         seed: Seed of the random number generators.
+        skip_non_finite: Steps that may be left out where the loss or a gradient is not finite, before that is an error.
     """
 
     resume: str | None = None
@@ -76,6 +81,7 @@ class TrainOptions(RunOptions):
     iters: int | None = None
     lr: float | None = None
     seed: int | None = None
+    skip_non_finite: int = 0
 
 
 def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[str]]:
@@ -89,6 +95,7 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
         UserError: If an option, the config or the data has a fault.
     """
     from emo_mm.data.apply import apply_data
+    from emo_mm.data.content_check import check_content
     from emo_mm.data.fast_loading import cache_images
     from emo_mm.data.preflight import check_data
 
@@ -98,10 +105,16 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
             f'config {options.config} has no default_scope (mmdet, mmseg or mmpretrain), which names its task'
         )
     _merge(cfg, options.cfg_options)
-    lines = apply_data(cfg, options.data, training) if options.data.given else check_data(cfg, training)
+    checked = options.check is not None
+    if options.data.given:
+        lines = apply_data(cfg, options.data, training, tolerant=checked)
+    else:
+        lines = check_data(cfg, training, tolerant=checked)
     cfg.launcher = options.launcher
     cfg.work_dir = options.work_dir or cfg.get('work_dir') or f'work_dirs/{find_config(options.config).stem}'
     _check_work_dir(Path(cfg.work_dir))
+    if options.check is not None:
+        lines += check_content(cfg, training, options.check, options.bad_data)
     if options.batch_size is not None:
         cfg.train_dataloader.batch_size = options.batch_size
     if options.workers is not None:
@@ -204,8 +217,13 @@ def _merge(cfg: Config, changes: dict[str, Any]) -> None:
             raise UserError(f'--cfg-options {key}: the config has no {first!r}{hint}')
     try:
         cfg.merge_from_dict(changes)
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f'--cfg-options {" ".join(changes)}: {error}') from error
+    register_toolbox(cfg.default_scope)
+    try:
+        check_arguments(cfg, changes)
+    except UserError as error:
+        raise UserError(f'--cfg-options {error}') from None
 
 
 def _use_amp(cfg: Config) -> None:

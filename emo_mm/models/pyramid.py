@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from emo_mm.models.layers import IRMB
 from emo_mm.models.official_names import OfficialNames
@@ -51,6 +53,8 @@ class MobilePyramid(BaseModule):
     archs: ClassVar[Mapping[str, Mapping[str, Any]]]
     block: ClassVar[type[IRMB]]
     names: ClassVar[OfficialNames]
+    # of the maps; an exporter whose runtime has a layout of its own takes another
+    memory_format = torch.channels_last
 
     def __init__(
         self,
@@ -64,18 +68,21 @@ class MobilePyramid(BaseModule):
         with_cp: bool = False,
         init_cfg: Mapping[str, Any] | None = None,
     ) -> None:
+        if init_cfg is not None and not isinstance(init_cfg, Mapping):
+            raise ValueError(f'init_cfg is {init_cfg!r}; it must be a dict')
         super().__init__(init_cfg=dict(init_cfg) if init_cfg is not None else None)
         settings = _arch_settings(arch, self.archs)
         depths, embed_dims = settings['depths'], settings['embed_dims']
         if drop_path_rate is None:
             drop_path_rate = settings['drop_path_rate']
-        if not 0 <= drop_path_rate < 1:
+        if not _is_number(drop_path_rate) or not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate is {drop_path_rate}; it must be at least 0 and below 1')
-        if in_channels < 1:
+        if not isinstance(in_channels, int) or in_channels < 1:
             raise ValueError(f'in_channels is {in_channels}; it must be at least 1')
         if frozen_stages not in range(-1, 5):
             raise ValueError(f'frozen_stages is {frozen_stages}; it must be -1 (nothing), 0 (the stem) or 1 to 4')
         self.arch = arch if isinstance(arch, str) else 'custom'
+        self.in_channels = in_channels
         self.out_indices = _normalised_indices(out_indices)
         self.window_sizes = _window_sizes(window_size)
         self.frozen_stages = frozen_stages
@@ -86,7 +93,7 @@ class MobilePyramid(BaseModule):
         self.out_strides = tuple(2 ** (i + 1) for i in self.out_indices)
 
         self.stages = nn.ModuleList()
-        drop_rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        drop_rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist())
         for k in range(4):
             blocks = [
                 self.block(
@@ -116,9 +123,17 @@ class MobilePyramid(BaseModule):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps of ``out_indices`` for images of shape (N, in_channels, H, W), each (N, C, H/s, W/s)."""
+        """Return the maps of ``out_indices`` for images of shape (N, in_channels, H, W), each (N, C, H/s, W/s).
+
+        Raises:
+            ValueError: If the images are of another shape, or there is nothing in them.
+        """
+        if not is_compiling() and (x.dim() != 4 or x.shape[1] != self.in_channels or 0 in x.shape):
+            raise ValueError(
+                f'images are of shape {tuple(x.shape)}; it must be (N, {self.in_channels}, H, W), no 0 in it'
+            )
         # One copy of the image here, and every convolution, norm and window below works on its innermost axis.
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        x = self.stem(x.contiguous(memory_format=self.memory_format))
         maps = {}  # of those to return only: the others' memory is soon wanted
         for index in range(max(self.out_indices) + 1):
             x = x if index == 0 else self.stages[index - 1](x)
@@ -189,34 +204,40 @@ def _arch_settings(arch: str | Mapping[str, Any], archs: Mapping[str, Mapping[st
     unknown, missing = arch.keys() - allowed, allowed - arch.keys() - {'drop_path_rate'}
     if unknown or missing:
         raise ValueError(
-            f'arch has unknown keys {sorted(unknown)} and lacks {sorted(missing)}; its keys are {sorted(allowed)}'
+            f'arch has unknown keys {sorted(map(str, unknown))} and lacks {sorted(missing)}; '
+            f'its keys are {sorted(allowed)}'
         )
     for key in allowed - {'drop_path_rate'}:
         if not isinstance(arch[key], Sequence) or len(arch[key]) != 4:
             raise ValueError(f"arch['{key}'] is {arch[key]!r}; it must have one entry for each of the four stages")
-    for dim, heads in zip(arch['embed_dims'], arch['num_heads'], strict=True):
-        if heads < 0 or (heads and dim % heads):
-            raise ValueError(f"arch['num_heads'] has {heads} where embed_dims has {dim}; it must be 0 or a divisor")
     for key in ('depths', 'embed_dims'):
         if any(not isinstance(value, int) or value < 1 for value in arch[key]):
             raise ValueError(f"arch['{key}'] is {arch[key]!r}; its entries must be whole numbers of at least 1")
+    for dim, heads in zip(arch['embed_dims'], arch['num_heads'], strict=True):
+        if not isinstance(heads, int) or heads < 0 or (heads and dim % heads):
+            raise ValueError(f"arch['num_heads'] has {heads!r} where embed_dims has {dim}; it must be 0 or a divisor")
     if any(kernel not in (3, 5, 7, 9) for kernel in arch['kernel_size']):
         raise ValueError(f"arch['kernel_size'] is {arch['kernel_size']!r}; its entries must be 3, 5, 7 or 9")
-    if any(ratio <= 0 for ratio in arch['expand_ratio']):
-        raise ValueError(f"arch['expand_ratio'] is {arch['expand_ratio']!r}; its entries must be above 0")
+    for dim, ratio in zip(arch['embed_dims'], arch['expand_ratio'], strict=True):
+        if not _is_number(ratio) or int(dim * ratio) < 1:
+            raise ValueError(f"arch['expand_ratio'] is {arch['expand_ratio']!r}; its entries must be numbers above 0")
     return {'drop_path_rate': 0.0, **arch}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _normalised_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
     """Return indices from 0 to 4 for indices that may count from the end."""
-    if isinstance(out_indices, int) or not out_indices or any(i not in range(-5, 5) for i in out_indices):
+    if not isinstance(out_indices, Sequence) or not out_indices or any(i not in range(-5, 5) for i in out_indices):
         raise ValueError(f'out_indices is {out_indices!r}; it must be a sequence of indices from 0 (stem) to 4')
     return tuple(i % 5 for i in out_indices)
 
 
 def _window_sizes(window_size: int | Sequence[int]) -> tuple[int, ...]:
     """Return one window size for each of the four stages."""
-    sizes = (window_size,) * 4 if isinstance(window_size, int) else tuple(window_size)
+    sizes = tuple(window_size) if isinstance(window_size, Sequence) else (window_size,) * 4
     if len(sizes) != 4 or any(not isinstance(size, int) for size in sizes):
         raise ValueError(f'window_size is {window_size!r}; it must be a whole number or one for each of four stages')
     return sizes

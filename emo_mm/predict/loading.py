@@ -73,14 +73,9 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
         name = re.sub(r'_\d{8}_\d{6}$', '', str(checkpoint.meta.get('experiment_name') or Path(model).stem))
     else:
         cfg, name = get_config(model), find_config(model).stem
-        others = differing_parts(cfg, checkpoint.meta)
-        if others:
-            print_log(
-                f'{checkpoint.path} was trained with another {", ".join(others)} than {name} has, and may answer '
-                f'wrongly with it; --model {weights} takes its own',
-                logger='current',
-                level=logging.WARNING,
-            )
+        doubt = doubt_about(cfg, checkpoint.meta, str(weights))
+        if doubt:
+            print_log(f'{doubt}; --model {weights} takes its own', logger='current', level=logging.WARNING)
     network = _built_from_file(cfg, checkpoint.path) if weights is model else build_from_config(cfg)
     load_model(network, checkpoint)
     return LoadedModel(name, cfg, network, checkpoint.meta, content_sha256(checkpoint.state_dict))
@@ -146,6 +141,17 @@ def config_in(meta: dict[str, Any], source: str) -> Config:
         if kind is not None and not (isinstance(kind, str) and _TYPE.fullmatch(kind)):
             raise UserError(f'{source} carries a config that asks for {str(kind)[:80]!r}, which is refused; {advice}')
     return Config(found)
+
+
+def doubt_about(cfg: Config, meta: dict[str, Any], checkpoint: str) -> str | None:
+    """Return a warning where a checkpoint was trained with another network than a config has; None otherwise."""
+    others = differing_parts(cfg, meta)
+    if not others:
+        return None
+    return (
+        f'{checkpoint} was trained with another {", ".join(others)} than the config has: its weights may fit and '
+        'answer wrongly; give the config, or the options, that it was trained with'
+    )
 
 
 def differing_parts(cfg: Config, meta: dict[str, Any]) -> list[str]:

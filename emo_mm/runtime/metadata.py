@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, printable
 
 KEY = 'emo_mm'
 FORMAT_VERSION = 1
@@ -276,6 +276,8 @@ def _parse(kind: type[_T], data: Any, where: str) -> _T:
     wanted = (int, float) if kind is float else (kind,)
     if not isinstance(data, wanted) or (isinstance(data, bool) and kind is not bool):
         raise ValueError(f'{where} is {_name(data)}; it must be of type {kind.__name__}')
+    if isinstance(data, str) and printable(data) != data.replace('\n', ''):
+        raise ValueError(f'{where} has control characters: {data[:80]!r}')
     return float(data) if kind is float else data  # type: ignore[return-value,arg-type]
 
 

@@ -39,7 +39,7 @@ class CocoIds:
             content = json.loads(Path(annotations).read_text(encoding='utf-8'))
             self._images = {Path(image['file_name']).name: int(image['id']) for image in content['images']}
             numbers = {category['name']: int(category['id']) for category in content['categories']}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f'--coco-ids {annotations}: is no COCO annotation file ({error!r})') from None
         missing = [name for name in classes if name not in numbers]
         if missing:

@@ -15,6 +15,7 @@ import numpy as np
 from emo_mm.errors import UserError
 from emo_mm.runtime.images import check_pixels, read_image
 from emo_mm.runtime.metadata import Metadata
+from emo_mm.runtime.output_check import check_outputs
 from emo_mm.runtime.postprocess import results_of
 from emo_mm.runtime.preprocess import Prepared, input_size, make_batch, prepare
 from emo_mm.runtime.results import Result
@@ -66,7 +67,9 @@ class Predictor:
     ) -> None:
         if batch_size < 1 or (threads is not None and threads < 1):
             raise ValueError(f'batch_size is {batch_size} and threads is {threads}; they must be at least 1')
-        self.session = open_session(model, threads) if isinstance(model, (str, Path)) else model
+        if isinstance(model, (str, Path)):
+            model = open_session(model, threads, batch=1 if batch_size == 1 else None)
+        self.session = model
         self.metadata: Metadata = self.session.metadata
         if score_threshold is not None and self.metadata.nms is not None:
             selection = replace(self.metadata.nms, score_threshold=score_threshold)
@@ -130,10 +133,8 @@ class Predictor:
             pixels = read(item)
             prepared = prepare(pixels, self.metadata.preprocessing)
             size = input_size(prepared, self.metadata)
-        except UserError as error:
-            return _Loaded(item, None, (0, 0), None, str(error))
-        except MemoryError:
-            return _Loaded(item, None, (0, 0), None, f'{item}: does not fit into memory')
+        except (UserError, MemoryError) as error:
+            return _failed(item, error)
         return _Loaded(item, prepared, size, pixels if keep_pixels else None, None)
 
     def _run(self, batch: list[_Loaded], pool: ThreadPoolExecutor) -> list[Future[list[Outcome]]]:
@@ -145,7 +146,14 @@ class Predictor:
         parts = []
         for size, indices in by_size.items():
             images = [prepared for index in indices if (prepared := batch[index].prepared) is not None]
-            outputs = self.session.run(make_batch(images, size, self.metadata))
+            try:
+                pixels = make_batch(images, size, self.metadata)
+                outputs = self.session.run(pixels)
+                check_outputs(outputs, len(pixels), size, self.metadata)
+            except (UserError, MemoryError) as error:
+                for index in indices:
+                    batch[index] = _failed(batch[index].item, error)
+                continue
             # half precision only saves memory inside the graph
             outputs = [x.astype(np.float32, copy=False) if x.dtype.kind == 'f' else x for x in outputs]
             parts.append((indices, outputs, images, size))
@@ -154,7 +162,12 @@ class Predictor:
     def _finish(self, batch: list[_Loaded], parts: list[tuple[list[int], Any, Any, tuple[int, int]]]) -> list[Outcome]:
         results: list[Result | None] = [None] * len(batch)
         for indices, outputs, images, size in parts:
-            for index, result in zip(indices, results_of(outputs, images, size, self.metadata), strict=True):
+            try:
+                found = results_of(outputs, images, size, self.metadata)
+            except MemoryError as error:  # a photograph may be far larger than the input
+                batch = [_failed(x.item, error) if index in indices else x for index, x in enumerate(batch)]
+                continue
+            for index, result in zip(indices, found, strict=True):
                 results[index] = result
         return [
             Outcome(loaded.item, result, loaded.error, loaded.pixels)
@@ -169,6 +182,12 @@ class _Loaded:
     size: tuple[int, int]
     pixels: np.ndarray | None
     error: str | None
+
+
+def _failed(item: Any, error: UserError | MemoryError) -> _Loaded:
+    name = f'an image of {item.shape}' if isinstance(item, np.ndarray) else item
+    reason = str(error) if isinstance(error, UserError) else f'{name}: does not fit into memory'
+    return _Loaded(item, None, (0, 0), None, reason)
 
 
 def _pixels_of(image: Image) -> np.ndarray:

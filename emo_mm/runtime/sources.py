@@ -145,7 +145,7 @@ def _download(url: str) -> np.ndarray:
 
 
 def _frames(source: Path | int, name: str, key: str) -> Iterator[Item]:
-    """Yield the frames of a video or camera, and an item that fails where a video ends too soon."""
+    """Yield the frames of a video or camera, and an item that fails where they end too soon."""
     capture = _open_video(source, name)
     cv2 = _cv2(name)
     expected, count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
@@ -165,10 +165,14 @@ def _frames(source: Path | int, name: str, key: str) -> Iterator[Item]:
             yield Item(f'{name} frame {count}', f'{key}/{count:06d}', partial(_same, pixels))
     finally:
         capture.release()
+    if isinstance(source, int):
+        reason = f'{name}: gives no more after frame {count}'  # it ends when the user says so
     # Containers round the number of frames, but not by more than one.
-    if isinstance(source, Path) and (count == 0 or count < expected - 1):
+    elif count == 0 or count < expected - 1:
         reason = f'{name}: is damaged or cut off after frame {count} of {expected}'
-        yield Item(name, f'{key}/{count + 1:06d}', partial(_fail, reason))
+    else:
+        return
+    yield Item(name, f'{key}/{count + 1:06d}', partial(_fail, reason))
 
 
 def _frame_count(path: Path) -> int | None:
@@ -189,7 +193,7 @@ def _open_video(source: Path | int, name: str) -> Any:
         return _cv2(name).VideoCapture(str(source.absolute()))
     capture = _cv2(name).VideoCapture(source)
     if not capture.isOpened():
-        raise UserError(f'{name}: cannot be opened')
+        raise UserError(f'{name}: there is none, or another program has it')
     return capture
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -256,15 +257,23 @@ def _advice(module: nn.Module, offered: Mapping[str, Tensor], report: LoadReport
 
 def _arch_of(tensors: Mapping[str, Tensor]) -> str | None:
     """Return the published backbone, such as ``emo_1m``, that has exactly these names and shapes."""
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    # Building a network draws random numbers, which a user with a seed must not notice.
-    with torch.random.fork_rng(devices=[]):
-        for family in (EMO, EMOv2):
-            for arch in family.archs:
-                own = family(arch).state_dict()
-                if {name: tuple(value.shape) for name, value in own.items()} == shapes:
-                    return f'{family.__name__.lower()}_{arch}'
-    return None
+    shapes = _shapes(tensors)
+    return next((name for name, own in _published_shapes().items() if own == shapes), None)
+
+
+@cache
+def _published_shapes() -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return the shapes of the tensors of each published backbone, without memory for their values."""
+    with torch.device('meta'):
+        return {
+            f'{family.__name__.lower()}_{arch}': _shapes(family(arch).state_dict())
+            for family in (EMO, EMOv2)
+            for arch in family.archs
+        }
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in tensors.items()}
 
 
 def _window_note(checkpoint: Checkpoint, module: nn.Module) -> str | None:

@@ -59,7 +59,10 @@ def _load(path: Path, map_location: Any, mmap: bool) -> Any:
         raise UserError(f'{path} is a web page, not a checkpoint; download the raw file')
     if head.startswith(b'version https://git-lfs'):
         raise UserError(f'{path} is a Git LFS pointer, not the checkpoint itself; run git lfs pull')
-    if head.startswith(b'PK') or re.match(rb'\x80[\x02-\x05]', head):
+    if head.startswith(b'PK'):
+        _check_archive(path)
+        return _load_pickle(path, map_location, mmap)
+    if re.match(rb'\x80[\x02-\x05]', head):  # as torch.save wrote before 1.6: without checksums
         return _load_pickle(path, map_location, mmap)
     if _is_safetensors(head, path.stat().st_size):
         # safetensors knows devices but no functions of torch.load
@@ -68,7 +71,6 @@ def _load(path: Path, map_location: Any, mmap: bool) -> Any:
 
 
 def _load_pickle(path: Path, map_location: Any, mmap: bool) -> Any:
-    _check_archive(path)
     try:
         with torch.serialization.safe_globals(data_types()):
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
@@ -82,27 +84,43 @@ def _load_pickle(path: Path, map_location: Any, mmap: bool) -> Any:
         raise UserError(f'{path} is refused: its pickle holds more than data; nothing in it was run') from None
     # A damaged file fails in as many ways as there are bytes: zip, pickle and storage errors of several types.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f'{path} is damaged or not a checkpoint ({reason}); copy or download it again') from None
+        raise UserError(
+            f'{path} is damaged or not a checkpoint ({_reason(error)}); copy or download it again'
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def _check_archive(path: Path) -> None:
-    """Check that a zip archive holds no more than its own size: PyTorch compresses nothing."""
-    if not zipfile.is_zipfile(path):
-        return
+    """Check that a zip archive holds weights, no more than its own size, and fits its checksums.
+
+    PyTorch compresses nothing, so nothing has to unpack to more than there is memory for. It does not look at the
+    checksums when it reads.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return  # torch.load says what is wrong with it
+            size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or unpacked > size
+            broken = None if packed else archive.testzip()
+    except Exception as error:  # damage shows in many ways: zip, struct, unicode and overflow errors
+        raise UserError(
+            f'{path} is damaged or not a checkpoint ({_reason(error)}); copy or download it again'
+        ) from None
     for name, kind in (('constants.pkl', 'TorchScript archive'), ('archive_format', 'program of torch.export')):
         if any(entry.filename.rpartition('/')[2] == name for entry in entries):
             raise UserError(f'{path} is a {kind}, which may run code, and no checkpoint')
-    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or unpacked > size:
+    if packed:
         raise UserError(
             f'{path} is refused: its {size} bytes unpack to {unpacked}, and PyTorch compresses no checkpoint; '
             'get the file as it was saved'
+        )
+    if broken is not None:
+        raise UserError(
+            f'{path} is damaged: {broken[:80]!r} in it does not match its checksum; copy or download it again'
         )
 
 
@@ -121,7 +139,7 @@ def _load_safetensors(path: Path, device: str) -> dict[str, Any]:
             state_dict = {name: file.get_tensor(name) for name in names}
         meta = json.loads(metadata.get(METADATA_KEY, '{}'))
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f'{path} is damaged ({error}); copy or download it again') from None
+        raise UserError(f'{path} is damaged ({_reason(error)}); copy or download it again') from None
     return {'state_dict': state_dict, 'meta': meta if isinstance(meta, dict) else {}}
 
 

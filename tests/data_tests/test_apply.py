@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_trees import annotations, shared, write_coco, write_folders, write_masks, write_split
+from data_trees import annotations, build, shared, write_coco, write_folders, write_masks, write_split
 from mmengine.config import Config
 
 from emo_mm.data.apply import apply_data
@@ -107,16 +107,6 @@ def cls_config() -> Config:
             test_evaluator=evaluator,
         )
     )
-
-
-def build(cfg: Config, split: str) -> Any:
-    """Builds the toolbox's own data set of a split."""
-    from mmengine.registry import DATASETS, DefaultScope, init_default_scope
-
-    if DefaultScope.check_instance_created('mmengine') or DefaultScope.get_current_instance() is None:
-        init_default_scope(cfg.default_scope)
-    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
-        return registry.build(cfg[f'{split}_dataloader'].dataset)
 
 
 def flat(node: Any, name: str = '') -> dict[str, Any]:

@@ -20,7 +20,9 @@ from emo_mm.deploy.formats import formats, program_of
 from emo_mm.deploy.matrix import BEGIN, END, write_into
 from emo_mm.deploy.options import ExportOptions
 from emo_mm.errors import UserError
-from emo_mm.models.emo import ARCHS
+from emo_mm.models.emo import ARCHS as EMO_ARCHS
+from emo_mm.models.emov2 import ARCHS as EMOV2_ARCHS
+from emo_mm.models.layers import LayerScale
 from emo_mm.predict.loading import LoadedModel
 from emo_mm.runtime.results import Detections
 from emo_mm.runtime.sessions import open_session
@@ -29,26 +31,43 @@ pytestmark = pytest.mark.toolbox
 for module in ('onnx', 'onnxscript', 'onnxruntime'):
     pytest.importorskip(module)
 
-NAMES = {'det': 'ssdlite_emo_1m_demo', 'seg': 'deeplabv3_emo_1m_demo', 'cls': 'emo_1m_demo'}
+NAMES = {
+    'det': 'ssdlite_emo_1m_demo',
+    'seg': 'deeplabv3_emo_1m_demo',
+    'cls': 'emo_1m_demo',
+    'det of EMOv2': 'ssdlite_emov2_1m_demo',
+    'seg of EMOv2': 'deeplabv3_emov2_1m_ade20k',
+    'cls of EMOv2': 'emov2_1m_imagenet',
+    'RetinaNet': 'retinanet_emo_1m_coco',
+    'PSPNet': 'pspnet_emo_1m_ade20k',
+    'Mask R-CNN': 'mask-rcnn_emov2_1m_coco',
+}
+
+
+CLASSES = 5  # of the segmenter
 
 
 @cache
-def shallow(task: str) -> LoadedModel:
+def shallow(kind: str) -> LoadedModel:
     """Return a model with one block of each kind and random weights, under its config's name."""
-    cfg = get_config(NAMES[task])
+    cfg = get_config(NAMES[kind])
     register_toolbox(cfg.default_scope)
-    cfg.model.backbone.update(arch={**ARCHS['1m'], 'depths': (1, 1, 2, 2)}, init_cfg=None)
+    archs = {'EMO': EMO_ARCHS, 'EMOv2': EMOV2_ARCHS}[cfg.model.backbone.type.removeprefix('emo_mm.')]
+    cfg.model.backbone.update(arch={**archs['1m'], 'depths': (1, 1, 2, 2)}, init_cfg=None)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, torch.nn.LayerNorm):  # so that what windows are padded with matters
             torch.nn.init.normal_(module.bias)
-    if task == 'det':  # scores on both sides of the threshold
-        for name, parameter in model.bbox_head.named_parameters():
-            if 'cls_convs' in name and name.endswith('bias'):
-                torch.nn.init.normal_(parameter)
-    return LoadedModel(NAMES[task], cfg, model, {}, 'abc')
+        elif isinstance(module, LayerScale):  # so that blocks matter
+            torch.nn.init.ones_(module.gamma)
+        # scores on both sides of the threshold
+        elif 'bbox_head.cls_convs' in name and getattr(module, 'bias', None) is not None:
+            torch.nn.init.normal_(module.bias)
+        elif name.endswith('retina_cls'):
+            torch.nn.init.normal_(module.bias, mean=-4)
+    return LoadedModel(NAMES[kind], cfg, model, {}, 'abc')
 
 
 def options(path, **changes) -> ExportOptions:
@@ -56,7 +75,13 @@ def options(path, **changes) -> ExportOptions:
 
 
 @pytest.mark.parametrize(
-    ('task', 'size', 'kind'), [('det', '100', 'boxes'), ('seg', '96x120', 'labels'), ('cls', None, 'probabilities')]
+    ('task', 'size', 'kind'),
+    [
+        ('det', '100', 'boxes'),
+        ('seg', '96x120', 'labels'),
+        ('cls', None, 'probabilities'),
+        ('det of EMOv2', '100', 'boxes'),
+    ],
 )
 def test_an_onnx_file_answers_as_pytorch_and_describes_itself(tmp_path, capsys, task, size, kind):
     exported = export_loaded(shallow(task), options(tmp_path / 'model.onnx', input=size))
@@ -116,7 +141,56 @@ def test_selection_in_the_graph_is_that_of_prediction():
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
 
 
-@pytest.mark.parametrize('task', ['det', 'seg', 'cls'])
+@pytest.mark.parametrize('kind', ['boxes', 'detections'])
+def test_retinanet_is_exported_with_and_without_the_selection(tmp_path, kind):
+    nms = {'boxes': 'none', 'detections': 'graph'}[kind]
+    exported = export_loaded(shallow('RetinaNet'), options(tmp_path / 'model.onnx', input='64', nms=nms))
+    assert exported.metadata.output.kind == kind
+    assert exported.found.total > 0
+
+
+def test_a_pooling_that_depends_on_the_size_is_refused_where_the_size_is_open(tmp_path):
+    """PSPNet pools to 1, 2, 3 and 6 cells a side."""
+    assert export_loaded(shallow('PSPNet'), options(tmp_path / 'fixed.onnx', input='96x128')).found.agreement > 0.99
+    with pytest.raises(UserError, match='fails in its runtime with --dynamic height,width, which is refused'):
+        export_loaded(shallow('PSPNet'), options(tmp_path / 'open.onnx', dynamic='height,width'))
+
+
+def test_a_format_without_arg_max_asks_for_logits(tmp_path, monkeypatch):
+    monkeypatch.setattr('emo_mm.deploy.formats.Format.check_available', lambda kind, name: None)
+    with pytest.raises(UserError, match='--format ncnn: cannot tell the best class of a pixel; add --logits'):
+        export_loaded(shallow('seg'), options(tmp_path / 'model.param', format='ncnn', input='96'))
+
+
+def test_a_detector_of_two_stages_is_refused_with_the_reason(tmp_path):
+    with pytest.raises(UserError, match=r'two stages, which prediction and export do not know'):
+        export_loaded(shallow('Mask R-CNN'), options(tmp_path / 'model.onnx'))
+
+
+def test_a_quantized_file_that_answers_otherwise_is_noticed(tmp_path, monkeypatch):
+    """As ONNX Runtime's own quantization of matrix products does: it loads, runs, and is wrong."""
+    from onnx import numpy_helper
+
+    def wrong(model, job):
+        (last,) = (tensor for tensor in model.graph.initializer if len(tensor.dims) == 4 and tensor.dims[0] == CLASSES)
+        last.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(last), last.name))
+        return model
+
+    monkeypatch.setattr('emo_mm.deploy.export.find_spec', lambda name: object())
+    monkeypatch.setattr('emo_mm.deploy.formats._quantized', wrong)
+    with pytest.raises(UserError, match='answers differ from PyTorch'):
+        export_loaded(shallow('seg'), options(tmp_path / 'model.onnx', input='96', int8=True))
+
+
+def test_eight_bits_are_near_and_smaller(tmp_path):
+    pytest.importorskip('nncf', reason='needs the extra int8')
+    sizes = {}
+    for int8 in (False, True):
+        sizes[int8] = export_loaded(shallow('seg'), options(tmp_path / 'model.onnx', input='96', int8=int8)).bytes
+    assert sizes[True] < 0.6 * sizes[False]
+
+
+@pytest.mark.parametrize('task', ['det', 'seg', 'cls', 'det of EMOv2'])
 def test_the_deploy_form_has_rank_4_at_most_and_changes_nothing(task):
     model, size = shallow(task).model, (100, 132)  # padded on both sides
     form = deploy_form(model, size)
@@ -220,18 +294,19 @@ def test_options_that_do_not_fit_the_model_or_the_files_are_refused(tmp_path):
 
 def test_an_axis_that_cannot_stay_open_is_refused_with_the_reason(monkeypatch):
     job, *_ = prepare(shallow('cls'), options('x.onnx', dynamic='batch'))
-    one = type(job)(job.graph, job.example, job.precision, [])
     monkeypatch.setattr(job.graph.network, 'forward', lambda images: images.reshape(2, -1))
     with pytest.raises(UserError, match='--dynamic batch: emo_1m_demo cannot be traced with it'):
-        program_of(one)
+        program_of(job.graph, job.example)
 
 
+@pytest.mark.parametrize('model', ['cls', 'cls of EMOv2'])
 @pytest.mark.parametrize('name', ['litert', 'executorch', 'ncnn', 'mnn'])
-def test_formats_for_phones_answer_as_pytorch(tmp_path, name):
+def test_formats_for_phones_answer_as_pytorch(tmp_path, name, model):
     kind = formats()[name]
     for module in kind.modules:
         pytest.importorskip(module, reason=f'needs the extra {kind.extra}')
-    exported = export_loaded(shallow('cls'), options(tmp_path / f'model{kind.suffix}', format=name))
+    path = tmp_path / f'model{kind.suffix}'
+    exported = export_loaded(shallow(model), options(path, format=name, input='96'))
     assert exported.found.relative < 1e-3
     assert (tmp_path / f'model{kind.suffix}.json').read_text() == exported.metadata.to_json()
 

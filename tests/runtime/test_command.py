@@ -129,6 +129,64 @@ def test_a_truncated_video_gives_its_frames_and_one_error(models, run_cli, video
     assert errors[0].startswith(f'error: {video}: is damaged or cut off after frame {len(done.out.splitlines())}')
 
 
+class Camera:
+    """What OpenCV gives for a camera: some frames, then whatever ``end`` does."""
+
+    def __init__(self, source: object, frames: int = 3, end=lambda: (False, None), there: bool = True) -> None:
+        assert source == 0
+        self.frames, self.end, self.there, self.count = frames, end, there, 0
+
+    def isOpened(self) -> bool:
+        return self.there
+
+    def get(self, name: int) -> float:
+        return -1.0
+
+    def read(self):
+        self.count += 1
+        return (True, np.full((48, 64, 3), (0, 100, 200), np.uint8)) if self.count <= self.frames else self.end()
+
+    def release(self) -> None:
+        self.there = False
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_a_camera_is_predicted_until_the_user_stops_it(models, run_cli, tmp_path, monkeypatch):
+    cv2 = pytest.importorskip('cv2')
+    monkeypatch.setattr(cv2, 'VideoCapture', partial(Camera, frames=20, end=interrupt))
+    done = run_cli('predict', '0', '--model', models['cls'], '--out', tmp_path, '--save-json')
+    assert done.code == 130
+    entries = json.loads((tmp_path / 'results.json').read_text())
+    # frames on their way when the user stops may be lost
+    assert 1 <= len(entries) <= 20
+    assert entries[0]['file_name'] == 'camera 0 frame 1'
+    assert entries[0]['class'] == 'cat'  # red is above green: the channels were turned round
+
+
+def test_a_camera_that_stops_by_itself_is_an_error(models, run_cli, monkeypatch):
+    cv2 = pytest.importorskip('cv2')
+    monkeypatch.setattr(cv2, 'VideoCapture', Camera)
+    done = run_cli('predict', '0', '--model', models['cls'])
+    assert (done.code, len(done.out.splitlines())) == (1, 3)
+    assert 'error: camera 0: gives no more after frame 3' in done.err
+
+
+def test_a_camera_that_is_not_there_is_named(models, run_cli, monkeypatch):
+    cv2 = pytest.importorskip('cv2')
+    monkeypatch.setattr(cv2, 'VideoCapture', partial(Camera, there=False))
+    done = run_cli('predict', '0', '--model', models['cls'])
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == 'error: camera 0: there is none, or another program has it'
+
+
+def test_the_progress_bar_tells_images_per_second(models, run_cli, tmp_path):
+    done = run_cli('predict', save(tmp_path / 'a.png'), '--model', models['cls'])
+    assert 'image/s' in done.err
+
+
 def test_an_image_at_an_address_is_fetched(models, run_cli, tmp_path):
     save(tmp_path / 'cat.png')
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))

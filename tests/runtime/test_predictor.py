@@ -15,6 +15,8 @@ from descriptions import classifier, detector, segmenter
 from emo_mm.errors import UserError
 from emo_mm.runtime import Predictor
 from emo_mm.runtime.metadata import InputSpec, OutputSpec, Preprocessing
+from emo_mm.runtime.seal import seal
+from emo_mm.runtime.sessions import PRECISION_KEY, open_session
 
 pytest.importorskip('onnxruntime')
 
@@ -113,11 +115,26 @@ def test_openvino_answers_like_onnx_runtime_and_keeps_the_description(kind, tmp_
     metadata = {'det': detector(), 'seg': segmenter('labels'), 'cls': classifier()}[kind]
     path = write_onnx(tmp_path / 'model.onnx', metadata)
     openvino.save_model(openvino.convert_model(path), tmp_path / 'model.xml')
+    seal(tmp_path / 'model.xml')
     one, other = Predictor(path), Predictor(tmp_path / 'model.xml')
     assert other.metadata == metadata
     image = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
     for name, value in vars(one(image)).items():
         np.testing.assert_allclose(getattr(other(image), name), value, atol=1e-5)
+
+
+def test_openvino_computes_in_full_precision_unless_the_file_is_in_less(tmp_path):
+    openvino = pytest.importorskip('openvino')
+    model = openvino.convert_model(write_onnx(tmp_path / 'model.onnx', classifier()))
+    openvino.save_model(model, tmp_path / 'full.xml')
+    seal(tmp_path / 'full.xml')
+    own_choice = openvino.compile_model(model, 'CPU').get_property('INFERENCE_PRECISION_HINT')
+    model.set_rt_info('half', PRECISION_KEY)
+    openvino.save_model(model, tmp_path / 'half.xml')
+    seal(tmp_path / 'half.xml')
+    for name, expected in (('full', openvino.Type.f32), ('half', own_choice)):
+        session = open_session(tmp_path / f'{name}.xml')
+        assert session._compiled.get_property('INFERENCE_PRECISION_HINT') == expected
 
 
 def test_a_description_may_lie_beside_the_file(tmp_path):
@@ -143,9 +160,9 @@ def test_a_description_of_another_graph_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ('name', 'content', 'said'),
     [
-        ('model.onnx', b'', 'ONNX Runtime cannot load it'),
-        ('model.onnx', b'garbage' * 100, 'ONNX Runtime cannot load it'),
-        ('model.xml', b'<html></html>', 'OpenVINO cannot load it'),
+        ('model.onnx', b'', 'its checksum is missing'),
+        ('model.onnx', b'garbage' * 100, 'its checksum is missing'),
+        ('model.xml', b'<html></html>', 'its checksum is missing'),
         ('model.tflite', b'', 'deployed files end in .onnx or .xml'),
     ],
 )

@@ -19,6 +19,7 @@ from PIL import Image
 from emo_mm.errors import UserError
 from emo_mm.runtime import Predictor
 from emo_mm.runtime.images import read_image
+from emo_mm.runtime.seal import seal
 from emo_mm.runtime.sessions import open_session
 from emo_mm.runtime.sources import find_sources
 
@@ -200,6 +201,7 @@ def test_onnx_weights_outside_its_folder_are_not_read(tmp_path, place):
         entry = tensor.external_data.add()
         entry.key, entry.value = key, value
     path.write_bytes(model.SerializeToString())
+    seal(path)
     with pytest.raises(UserError, match='ONNX Runtime cannot load it') as caught:
         Predictor(path)
     assert '\n' not in str(caught.value)
@@ -221,6 +223,7 @@ def test_a_made_up_openvino_file_is_one_line(tmp_path, text):
     pytest.importorskip('openvino')
     (tmp_path / 'net.xml').write_text(text)
     (tmp_path / 'net.bin').write_bytes(bytes(16))
+    seal(tmp_path / 'net.xml')
     with pytest.raises(UserError) as caught:
         Predictor(tmp_path / 'net.xml')
     assert '\n' not in str(caught.value)

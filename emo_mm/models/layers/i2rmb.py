@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from emo_mm.models.layers.irmb import IRMB
-from emo_mm.models.layers.pointwise import PointwiseConv2d, multiply
+from emo_mm.models.layers.pointwise import PointwiseConv2d, bounded_in_float16, multiply
 from emo_mm.models.layers.window_attention import hybrid_window_attention, window_grid, window_pad
 
 LAYER_SCALE = 1e-6
@@ -97,9 +97,11 @@ class I2RMB(IRMB):
         shape = x.shape[0], x.shape[2], x.shape[3]
         grid = window_grid(shape[1], shape[2], self.window_size)
         x = window_pad(x.permute(0, 2, 3, 1), grid, self.pad_value)  # N,s,H,W -> N,H,W,s -> N,H',W',s
+        x = bounded_in_float16(x)
         # Both cuts have the same padding, so projecting before the cut does for both.
-        qk = self.qk.on_last_axis(x)  # N,H',W',s -> N,H',W',2s
-        v = self.v[1](expansion.on_last_axis(x))  # N,H',W',s -> N,H',W',m
+        qk = bounded_in_float16(self.qk.on_last_axis(x))  # N,H',W',s -> N,H',W',2s
+        # Two attended maps are added up.
+        v = self.v[1](bounded_in_float16(expansion.on_last_axis(x), share=0.5))  # N,H',W',s -> N,H',W',m
         x = hybrid_window_attention(qk, v, grid, shape, self.num_heads)  # N,H,W,m
         return x.permute(0, 3, 1, 2)  # N,H,W,m -> N,m,H,W
 

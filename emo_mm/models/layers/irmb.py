@@ -14,7 +14,7 @@ from torchvision.ops import SqueezeExcitation, StochasticDepth
 
 from emo_mm.models.layers.local_mixing import local_mixing
 from emo_mm.models.layers.norm import LayerNorm2d, batch_norm
-from emo_mm.models.layers.pointwise import GELU, PointwiseConv2d, SiLU, add
+from emo_mm.models.layers.pointwise import GELU, PointwiseConv2d, SiLU, add, bounded_in_float16
 from emo_mm.models.layers.window_attention import (
     multi_head_attention,
     window_grid,
@@ -95,7 +95,7 @@ class IRMB(nn.Module):
         self.dw_norm = batch_norm(width)
         self.dw_act: nn.Module = SiLU()
         self.se = SqueezeExcitation(width, width, activation=nn.SiLU) if in_stem else nn.Identity()
-        self.proj = PointwiseConv2d(width, out_channels, bias=False)
+        self.proj: nn.Conv2d = PointwiseConv2d(width, out_channels, bias=False)
         keeps_path = not self.has_skip or drop_path_rate == 0
         self.drop_path = nn.Identity() if keeps_path else StochasticDepth(drop_path_rate, mode='row')
 
@@ -105,8 +105,8 @@ class IRMB(nn.Module):
         shape = x.shape[0], x.shape[2], x.shape[3]
         grid = window_grid(shape[1], shape[2], self.window_size)
         x = window_pad(x.permute(0, 2, 3, 1), grid, self.pad_value)  # N,s,H,W -> N,H,W,s -> N,H',W',s
-        v = window_partition(x, grid, strided=True)  # N,H',W',s -> B,T,s
-        q, k = self.qk.on_last_axis(v).chunk(2, dim=-1)  # B,T,2s -> twice B,T,s
+        v = window_partition(bounded_in_float16(x), grid, strided=True)  # N,H',W',s -> B,T,s
+        q, k = bounded_in_float16(self.qk.on_last_axis(v)).chunk(2, dim=-1)  # B,T,2s -> twice B,T,s
         v = multi_head_attention(q, k, v, self.num_heads)
         x = window_reverse(v, grid, shape, strided=True)  # B,T,s -> N,H,W,s
         return x.permute(0, 3, 1, 2)  # N,H,W,s -> N,s,H,W

@@ -11,10 +11,33 @@ from torch.compiler import is_compiling
 # laying out its weights at every call; above, the convolution's blocking wins.
 MATMUL_MACS = 2**23
 
+_FLOAT16_MAX = 65504.0
+
 
 def may_overwrite(x: Tensor) -> bool:
     """Tell whether a fresh tensor may be overwritten: not where autograd or an exporter wants it as it was."""
     return not (torch.is_grad_enabled() and x.requires_grad) and not is_compiling() and not torch.jit.is_tracing()
+
+
+def bounded_in_float16(x: Tensor, share: float = 1.0) -> Tensor:
+    """Return a map with its values cut to what float16 can hold, where it is computed in float16; else as it is.
+
+    Mixed precision casts a map of float32 to float16, and what does not fit becomes infinite. In attention one such
+    value makes the softmax of a whole window undefined.
+
+    Args:
+        x: The map.
+        share: Part of the range of float16 that it may take, where it is summed up afterwards.
+    """
+    if x.dtype != torch.float16:
+        device = x.device.type
+        # PyTorch tells of any device's autocast since 2.4.
+        if not hasattr(torch, 'get_autocast_dtype') or not torch.is_autocast_enabled(device):
+            return x
+        if torch.get_autocast_dtype(device) != torch.float16:
+            return x
+    bound = share * _FLOAT16_MAX
+    return x.clamp(-bound, bound)
 
 
 def silu(x: Tensor) -> Tensor:

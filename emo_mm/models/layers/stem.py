@@ -46,7 +46,7 @@ class EMOv2Stem(nn.Module):
         self.dw_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, groups=out_channels, bias=False)
         self.dw_norm: nn.Module = batch_norm(out_channels)
         self.dw_act: nn.Module = SiLU()
-        self.proj = PointwiseConv2d(out_channels, out_channels, bias=False)
+        self.proj: nn.Conv2d = PointwiseConv2d(out_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H / 2), ceil(W / 2))."""

@@ -66,7 +66,7 @@ def window_pad(x: Tensor, grid: WindowGrid, value: Tensor | None = None) -> Tens
     """
     batch, height, width, channels = x.shape
     bottom, right = grid.rows * grid.height - height, grid.cols * grid.width - width
-    if is_compiling():
+    if is_compiling() or torch.jit.is_tracing():
         # Sizes may be symbols: padding by possibly nothing keeps one graph for all of them.
         pads = (0, 0, 0, right, 0, bottom)
         return F.pad(x, pads) if value is None else F.pad(x - value, pads) + value

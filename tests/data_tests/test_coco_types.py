@@ -1,0 +1,64 @@
+"""Values of other types than COCO format has are refused by name before a training, not after its first epoch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from data_trees import annotations
+
+from emo_mm.data.coco import read_annotations
+from emo_mm.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ('place', 'key', 'value', 'said'),
+    [
+        ('images', 'id', '1', r"images\[0\] has id '1'; it must be a whole number"),
+        ('images', 'id', None, 'whole number'),
+        ('images', 'id', 1.5, 'whole number'),
+        ('images', 'id', True, 'whole number'),
+        ('images', 'id', 2**53, 'whole number'),
+        ('images', 'id', [1], 'whole number'),
+        ('images', 'file_name', '', 'a text that is not empty'),
+        ('images', 'file_name', '\ud800.jpg', 'a text'),
+        ('images', 'file_name', '0.jpg\0', 'a text'),
+        ('images', 'file_name', ['0.jpg'], 'a text that is not empty'),
+        ('categories', 'name', None, r'categories\[0\] has name None'),
+        ('annotations', 'image_id', '1', r'annotations\[0\] has image_id'),
+        ('annotations', 'category_id', float('nan'), r'annotations\[0\] has category_id nan'),
+        ('annotations', 'iscrowd', '0', '0 or 1'),
+        ('annotations', 'iscrowd', None, '0 or 1'),
+        ('annotations', 'ignore', 2, '0 or 1'),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(place, key, value, said, tmp_path):
+    content = annotations()
+    content[place][0][key] = value
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=said):
+        read_annotations(path)
+
+
+def test_numbers_that_are_written_with_a_point_are_numbers(tmp_path):
+    content = annotations()
+    content['images'][0]['id'] = content['annotations'][0]['image_id'] = 1.0
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(content))
+    assert read_annotations(path).boxes == {'cat': 2, 'dog': 1}
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('[' * 100_000, 'nested too deep'),
+        ('{"images": ' + '9' * 5000 + '}', 'is not valid JSON'),
+        ('\ufeff{}', 'is not valid JSON'),  # pycocotools, which reads it later, knows no byte order mark
+    ],
+)
+def test_texts_that_no_one_can_read_are_refused(text, said, tmp_path):
+    path = tmp_path / 'train.json'
+    path.write_text(text, encoding='utf-8')
+    with pytest.raises(UserError, match=said):
+        read_annotations(path)

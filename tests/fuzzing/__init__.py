@@ -1,0 +1,1 @@
+"""Files damaged at random, and processes that survive reading them."""

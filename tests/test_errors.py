@@ -1,0 +1,17 @@
+"""Messages are safe to print whatever is in the files that they speak of."""
+
+from __future__ import annotations
+
+from emo_mm.errors import UserError
+
+
+def test_what_steers_a_terminal_is_escaped_and_lines_stay():
+    error = UserError('a\x1b[2J.pth is damaged\ntensor \x00 \ud800 größer 画像\x85')
+    assert str(error) == 'a\\x1b[2J.pth is damaged\ntensor \\x00 \\ud800 größer 画像\\x85'
+
+
+def test_a_line_without_end_is_cut():
+    first, second = str(UserError('x' * 10**6 + '\nfix it')).split('\n')
+    assert len(first) < 2000
+    assert first.endswith('x ...')
+    assert second == 'fix it'
