@@ -27,7 +27,7 @@ from emo_mm.engine.options import TrainOptions
 IMAGES, BATCH, WORKERS, SIDE = 64, 4, 2, 32
 WARM_UP = 0.25  # part of the iterations after which nothing more may be added
 _MB = 1e6
-_curves: dict[str, list[float]] = {'iteration': [], 'training process': [], f'{WORKERS} loader processes': []}
+_curves: dict[str, list[float]] = {'iteration': [], 'training process': [], 'loader processes': []}
 
 
 @HOOKS.register_module()
