@@ -120,7 +120,7 @@ def build_from_config(cfg: Config) -> nn.Module:
     if not isinstance(model, dict) or not isinstance(model.get('backbone'), dict):
         raise UserError(f'{where}: it has no model with a backbone')
     register_toolbox(cfg.get('default_scope'))
-    model.backbone.pop('init_cfg', None)  # the weights to start a training from
+    model['backbone'].pop('init_cfg', None)  # the weights to start a training from
     try:
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             return MODELS.build(model).eval()

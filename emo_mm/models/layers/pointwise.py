@@ -31,8 +31,8 @@ def bounded_in_float16(x: Tensor, share: float = 1.0) -> Tensor:
     """
     if x.dtype != torch.float16:
         device = x.device.type
-        # PyTorch tells of any device's autocast since 2.4.
-        if not hasattr(torch, 'get_autocast_dtype') or not torch.is_autocast_enabled(device):
+        # PyTorch tells of any device's autocast since 2.4; tensors without values, which are counted with, have none.
+        if x.is_meta or not hasattr(torch, 'get_autocast_dtype') or not torch.is_autocast_enabled(device):
             return x
         if torch.get_autocast_dtype(device) != torch.float16:
             return x
