@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,9 +156,6 @@ def check(path: Path) -> Checkpoint:
         UserError: If it is damaged, or lacks what a training needs.
     """
     checkpoint = safe_load(path)
-    damaged = _damaged_record(path)
-    if damaged:
-        raise UserError(f'{path} is damaged: the checksum of {damaged} is wrong; take another checkpoint')
     found = _described(path, checkpoint)
     if not all(isinstance(value, Tensor) for value in checkpoint['state_dict'].values()):
         raise UserError(f'{path} holds other things than tensors in its state_dict; take another checkpoint')
@@ -190,11 +186,3 @@ def _saved_at(path: Path, meta: dict[str, Any]) -> float:
     with suppress(TypeError, ValueError, KeyError):
         return time.mktime(time.strptime(meta['time'], '%Y%m%d_%H%M%S'))
     return path.stat().st_mtime
-
-
-def _damaged_record(path: Path) -> str | None:
-    """Return the name of a record whose checksum is wrong; torch does not look at the checksums that it writes."""
-    if not zipfile.is_zipfile(path):
-        return None  # a format of old, without checksums
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()

@@ -127,7 +127,7 @@ def test_wrong_usage_exits_with_2(words, said, folder, run_cli):
         (['flops', 'emo_1n'], 'did you mean emo_1m'),
         (['benchmark', 'emo_1m', '--runtime', 'eagr'], 'did you mean eager'),
         (['weights', 'convert', 'emo_1n'], 'emo_1m'),
-        (['export', 'emo_1m_imagenett'], 'did you mean emo_1m_imagenet'),
+        (['export', 'emo_1m_imagenett', '--format', 'torch'], 'did you mean emo_1m_imagenet'),
         (['predict', 'photo.png', '--model', 'emo_1m_imagenett'], 'did you mean emo_1m_imagenet'),
         (['train', 'broken.py'], 'config broken.py cannot be read: SyntaxError'),
         (['benchmark', '--show', 'deep.json'], 'holds no results'),

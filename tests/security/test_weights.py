@@ -209,14 +209,16 @@ def test_mmengine_would_run_the_config_of_a_checkpoint(tmp_path, kind):
 
 def test_resuming_runs_no_config_of_the_checkpoint(tmp_path, marker, trained, shapes, run_cli):
     program = programs(marker)['base']
-    evil = {**trained, 'meta': {**trained['meta'], 'config': program, 'cfg': program}}
+    optimizer = {'state': {}, 'param_groups': []}
+    meta = {**trained['meta'], 'config': program, 'cfg': program}
+    evil = {**trained, 'meta': meta, 'optimizer': optimizer, 'param_schedulers': []}
     torch.save(evil, tmp_path / 'evil.pth')
     work = tmp_path / 'work'
     args = ('--data-root', shapes, '--workers', '0', '--work-dir', work)
     try:
         done = run_cli('train', NAME, '--resume', tmp_path / 'evil.pth', '--epochs', '1', *args)
         said = done.out + done.err
-    except Exception as error:  # the file lacks the state of an optimizer; MMEngine has come that far
+    except Exception as error:  # the state of the optimizer does not fit; MMEngine has come that far
         said = str(error)
     logs = ''.join(path.read_text() for path in work.rglob('*.log'))
     assert "meta['config']" in said + logs
