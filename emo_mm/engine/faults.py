@@ -17,7 +17,8 @@ from emo_mm.errors import UserError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-SHARED_MEMORY = Path('/dev/shm')
+# Only its size is looked at.
+SHARED_MEMORY = Path('/dev/shm')  # nosec B108
 _RESUME = 'then go on with --resume'
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
 _CPU_MEMORY = r"can't allocate memory|Cannot allocate memory|\(-4:Insufficient memory\)|bad_alloc|MemoryError"

@@ -7,8 +7,10 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from multiprocessing.queues import Queue
+from typing import Any, NoReturn
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # torchrun passes on the Ctrl-C that its processes have already had from the terminal.
@@ -71,8 +73,18 @@ def start_worker(worker_id: int, init: Callable[[int], None] | None) -> None:
     if hasattr(signal, 'sigwaitinfo'):  # Linux
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_parent_only, args=(os.getppid(),), daemon=True).start()
+    # A batch that cannot be handed over is told on the screen and dropped, and the training would wait for it for ever.
+    Queue._on_queue_feeder_error = staticmethod(_die_of)  # type: ignore[attr-defined]
     if init is not None:
         init(worker_id)
+
+
+def _die_of(error: Exception, batch: Any) -> NoReturn:
+    """End a loader process that cannot hand over a batch, so that the training notices."""
+    if 'shared memory' in str(error):
+        signal.raise_signal(signal.SIGBUS)  # as where the kernel notices first; PyTorch tells what it means
+    traceback.print_exception(error)
+    os._exit(1)
 
 
 def _obey_parent_only(parent: int) -> NoReturn:
