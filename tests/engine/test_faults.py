@@ -141,7 +141,7 @@ def test_shared_memory_that_is_too_small_is_told(repo_root, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kilobytes', [100, 150, 200])
+@pytest.mark.parametrize('kilobytes', [70, 100, 150])
 def test_a_disk_that_fills_up_is_told_and_leaves_a_whole_checkpoint(repo_root, tmp_path, kilobytes):
     place = tmp_path / 'disk'
     place.mkdir()
@@ -150,4 +150,4 @@ def test_a_disk_that_fills_up_is_told_and_leaves_a_whole_checkpoint(repo_root, t
     assert 'told: ' in done.stdout, done.stderr[-2000:]
     assert 'No space left on device' in done.stdout
     left = done.stdout[done.stdout.index('left: ') :].strip()
-    assert left in [f'left: {epoch} [] []' for epoch in (1, 2, 3)]
+    assert left in [f'left: {epoch} [] []' for epoch in (1, 2, 3, 4)]
