@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -58,3 +59,19 @@ def _no_scope_of_another_test():
     from mmengine.registry import DefaultScope
 
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_watch_over_loaders_of_another_test():
+    """Take out the handler with which torch watches its loader processes, for the rest of its process.
+
+    OpenVINO gives the thread another stack for signals, and leaves one that is freed where models are not closed in the
+    reverse order of their opening. The next signal that has a handler in Python, such as the end of any child, would
+    then be the end of the process.
+    """
+    yield
+    from torch.utils.data._utils import signal_handling
+
+    if signal_handling._SIGCHLD_handler_set:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal_handling._SIGCHLD_handler_set = False
