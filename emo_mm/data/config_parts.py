@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +31,20 @@ def task_scope(cfg: Config) -> str:
     return str(scope)
 
 
-def type_name(part: dict[str, Any]) -> str:
+def type_name(part: Mapping[str, Any]) -> str:
     """The class name of a config part, without its scope."""
-    kind = part.get('type', '')
-    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
+    kind = part.get('type')
+    return (kind if isinstance(kind, str) else getattr(kind, '__name__', '')).rpartition('.')[2]
 
 
 def leaf_datasets(dataset: dict[str, Any]) -> list[dict[str, Any]]:
-    """The data sets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``, or the data set itself."""
+    """The data sets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``, or the data set itself.
+
+    Raises:
+        UserError: If one is no dict with a type.
+    """
+    if not isinstance(dataset, Mapping) or not type_name(dataset):
+        raise UserError(f'a data set of the config is {dataset!r}; it must be a dict with a type')
     if 'dataset' in dataset:
         return leaf_datasets(dataset['dataset'])
     if 'datasets' in dataset:

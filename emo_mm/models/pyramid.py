@@ -77,7 +77,7 @@ class MobilePyramid(BaseModule):
             drop_path_rate = settings['drop_path_rate']
         if not _is_number(drop_path_rate) or not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate is {drop_path_rate}; it must be at least 0 and below 1')
-        if not isinstance(in_channels, int) or in_channels < 1:
+        if not _is_whole(in_channels) or in_channels < 1:
             raise ValueError(f'in_channels is {in_channels}; it must be at least 1')
         if frozen_stages not in range(-1, 5):
             raise ValueError(f'frozen_stages is {frozen_stages}; it must be -1 (nothing), 0 (the stem) or 1 to 4')
@@ -211,10 +211,10 @@ def _arch_settings(arch: str | Mapping[str, Any], archs: Mapping[str, Mapping[st
         if not isinstance(arch[key], Sequence) or len(arch[key]) != 4:
             raise ValueError(f"arch['{key}'] is {arch[key]!r}; it must have one entry for each of the four stages")
     for key in ('depths', 'embed_dims'):
-        if any(not isinstance(value, int) or value < 1 for value in arch[key]):
+        if any(not _is_whole(value) or value < 1 for value in arch[key]):
             raise ValueError(f"arch['{key}'] is {arch[key]!r}; its entries must be whole numbers of at least 1")
     for dim, heads in zip(arch['embed_dims'], arch['num_heads'], strict=True):
-        if not isinstance(heads, int) or heads < 0 or (heads and dim % heads):
+        if not _is_whole(heads) or heads < 0 or (heads and dim % heads):
             raise ValueError(f"arch['num_heads'] has {heads!r} where embed_dims has {dim}; it must be 0 or a divisor")
     if any(kernel not in (3, 5, 7, 9) for kernel in arch['kernel_size']):
         raise ValueError(f"arch['kernel_size'] is {arch['kernel_size']!r}; its entries must be 3, 5, 7 or 9")
@@ -224,8 +224,12 @@ def _arch_settings(arch: str | Mapping[str, Any], archs: Mapping[str, Mapping[st
     return {'drop_path_rate': 0.0, **arch}
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _normalised_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
@@ -238,7 +242,7 @@ def _normalised_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
 def _window_sizes(window_size: int | Sequence[int]) -> tuple[int, ...]:
     """Return one window size for each of the four stages."""
     sizes = tuple(window_size) if isinstance(window_size, Sequence) else (window_size,) * 4
-    if len(sizes) != 4 or any(not isinstance(size, int) for size in sizes):
+    if len(sizes) != 4 or any(not _is_whole(size) for size in sizes):
         raise ValueError(f'window_size is {window_size!r}; it must be a whole number or one for each of four stages')
     return sizes
 
