@@ -136,3 +136,11 @@ def test_kernels_of_any_width_get_the_gradient_of_autograd(kernel_size, stride, 
     plain = as_autograd_does(lean)
     for ours, theirs in zip(step(lean, x), step(plain, x), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_single_pixel_has_no_statistics_and_is_refused():
+    block = IRMB(8, 8, expand_ratio=2, kernel_size=3, stride=1).train()
+    with pytest.raises(ValueError, match='more than 1 value per channel'):
+        block(torch.randn(1, 8, 1, 1))
+    assert block.dw_norm.running_var.isfinite().all()
+    assert block(torch.randn(2, 8, 1, 1)).shape == (2, 8, 1, 1)

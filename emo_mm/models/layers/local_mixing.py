@@ -88,6 +88,9 @@ class _LocalMixing(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             y = _ACTIVATIONS[act][0](x)  # N,m,H,W
             c = F.conv2d(y, conv_weight, None, stride, padding, 1, groups)  # N,m,H/stride,W/stride
+            if batch_statistics and c.shape[0] * c.shape[2] * c.shape[3] == 1:
+                # as BatchNorm itself says; its kernel would make the running variance infinite
+                raise ValueError(f'Expected more than 1 value per channel when training, got input size {c.shape}')
             z, mean, invstd = torch.native_batch_norm(
                 c, gain, bias, running_mean, running_var, batch_statistics, factor, eps
             )
