@@ -23,3 +23,9 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return ''.join(c if c.isprintable() or c == '\n' else c.encode('unicode_escape').decode() for c in text)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import time
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_comm_device, get_rank, get_world_size
 from mmengine.hooks import Hook
@@ -19,9 +17,12 @@ from torch import Tensor, nn
 
 from emo_mm.data.config_parts import type_name
 from emo_mm.data.splits import count, shortlist
+from emo_mm.engine.checkpoints import POINTER
 from emo_mm.engine.finite_search import all_finite, batch_files, search_backward, search_forward
+from emo_mm.engine.random_state import random_state, set_random_state
 from emo_mm.errors import UserError
 from emo_mm.registry import HOOKS
+from emo_mm.weights.loading import unwrapped
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -50,7 +51,7 @@ class _Forward:
 
     args: tuple
     kwargs: dict[str, Any]
-    random_state: tuple
+    random_state: dict[str, Any]
     losses: dict[str, list[Tensor]]
 
 
@@ -132,10 +133,10 @@ class FiniteHook(Hook):
         """
         weights = {
             name: value
-            for name, value in _unwrapped(runner.model).state_dict().items()
+            for name, value in unwrapped(runner.model).state_dict().items()
             if value.is_floating_point() and value.numel()
         }
-        parameters = {name for name, _ in _unwrapped(runner.model).named_parameters()}
+        parameters = {name for name, _ in unwrapped(runner.model).named_parameters()}
         bad = [
             name
             for name, value in weights.items()
@@ -153,7 +154,7 @@ class FiniteHook(Hook):
         if not self._forwards and self._buffers:
             # One copy of all: hundreds of small ones would cost more than their bytes.
             self._kept = [torch.cat([b.detach().flatten() for b in same]) for same in _by_type(self._buffers)]
-        self._forwards.append(_Forward(args, kwargs, _random_state(), {}))
+        self._forwards.append(_Forward(args, kwargs, random_state(), {}))
 
     def _after_forward(self, model: nn.Module, args: tuple, output: Any) -> None:
         if not model.training or not self._forwards or not isinstance(output, dict):
@@ -213,8 +214,8 @@ class FiniteHook(Hook):
 
     def _describe(self, runner: Runner, in_loss: bool) -> str:
         """Say what is not finite, where that began, and in which files; of several processes for the first with it."""
-        now = _random_state()
-        model, forward = _unwrapped(runner.model), self._forwards[-1] if self._forwards else None
+        now = random_state()
+        model, forward = unwrapped(runner.model), self._forwards[-1] if self._forwards else None
         bad = {
             name: values for each in self._forwards for name, values in each.losses.items() if not all_finite(values)
         }
@@ -225,11 +226,11 @@ class FiniteHook(Hook):
             what = 'the loss is finite, but its gradient is not.'
         if forward is None:
             return what
-        _set_random_state(forward.random_state)
+        set_random_state(forward.random_state)
         search = search_forward if in_loss else search_backward
         context = partial(runner.optim_wrapper.optim_context, model)
         origin, samples = search(model, forward.args, forward.kwargs, context)
-        _set_random_state(now)
+        set_random_state(now)
         files = batch_files(forward.args, forward.kwargs)
         text = f'{what} {origin} '
         if samples and len(samples) < len(files):
@@ -284,29 +285,8 @@ def _by_type(tensors: list[Tensor]) -> list[list[Tensor]]:
     return list(groups.values())
 
 
-def _random_state() -> tuple:
-    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
-    cuda = torch.cuda.get_rng_state() if on_gpu else None
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002  the toolboxes use it
-
-
-def _set_random_state(state: tuple) -> None:
-    python, numpy, cpu, cuda = state
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002
-    torch.set_rng_state(cpu)
-    if cuda is not None:
-        torch.cuda.set_rng_state(cuda)
-
-
 def _newest_checkpoint(runner: Runner) -> str:
-    pointer = Path(runner.work_dir) / 'last_checkpoint'
+    pointer = Path(runner.work_dir) / POINTER
     if not pointer.is_file():
         return 'There is no checkpoint yet.'
     return f'The newest checkpoint is {pointer.read_text().strip()} (go on from it with --resume).'
-
-
-def _unwrapped(model: Any) -> Any:
-    from mmengine.model import is_model_wrapper
-
-    return model.module if is_model_wrapper(model) else model

@@ -34,6 +34,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     from emo_mm.engine.finite import guard_numbers
     from emo_mm.engine.report import write_report
     from emo_mm.engine.signals import TrainingStopped
+    from emo_mm.weights.loading import unwrapped
 
     cfg, lines = load_run_config(options, training=True)
     lines += apply_train_options(cfg, options)
@@ -50,7 +51,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         raise
     if runner.distributed:
         _check_ranks_agree(runner)
-    report = write_report(runner, _unwrapped(runner.model), seconds=time.monotonic() - start)
+    report = write_report(runner, unwrapped(runner.model), seconds=time.monotonic() - start)
     leave_group(runner)
     return report
 
@@ -86,6 +87,7 @@ def evaluate(
     from emo_mm.predict.loading import doubt_about
     from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
+    from emo_mm.weights.loading import unwrapped
 
     if reduced_decoding and options.cache is not None:
         raise UserError('--reduced-decoding and --cache exclude each other: an image is decoded whole to be kept')
@@ -115,7 +117,7 @@ def evaluate(
     runner = build_runner(cfg, lines)
     _check_classes(runner, meta, checkpoint)
     if weights is not None:
-        load_model(_unwrapped(runner.model), weights)
+        load_model(unwrapped(runner.model), weights)
     with machine_faults_told(cfg):
         metrics = {key: float(value) for key, value in runner.test().items()}
     if runner.rank == 0 and not format_only:
@@ -190,9 +192,11 @@ def leave_group(runner: Runner) -> None:
 
     import torch.distributed as dist
 
+    from emo_mm.weights.loading import unwrapped
+
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
-        runner.model = _unwrapped(runner.model)
+        runner.model = unwrapped(runner.model)
         dist.destroy_process_group()
         gc.collect()
 
@@ -251,9 +255,3 @@ def _quieten(runner: Runner) -> None:
     for handler in runner.logger.handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.addFilter(lambda record: not str(record.msg).startswith('paramwise_options'))
-
-
-def _unwrapped(model: Any) -> Any:
-    from mmengine.model import is_model_wrapper
-
-    return model.module if is_model_wrapper(model) else model

@@ -13,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.dist import is_main_process
 from PIL import Image, ImageOps
 
+from emo_mm.engine.checkpoints import POINTER
 from emo_mm.runtime.images import FORMATS
 from emo_mm.version import __version__
 from emo_mm.visualization.curves import plot_curves, read_scalars
@@ -84,7 +85,7 @@ def best_checkpoint(work_dir: Path) -> Path | None:
     best = sorted(work_dir.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
     if best:
         return best[-1]
-    pointer = work_dir / 'last_checkpoint'
+    pointer = work_dir / POINTER
     last = work_dir / Path(pointer.read_text().strip()).name if pointer.is_file() else None
     return last if last is not None and last.is_file() else None
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, first_line
 from emo_mm.runtime.metadata import KEY, MAX_TEXT, Metadata
 from emo_mm.runtime.seal import check_seal
 
@@ -87,7 +87,7 @@ class OnnxRuntimeSession:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
         except Exception as error:  # the runtime's own types, one per kind of fault
-            raise UserError(f'{path}: ONNX Runtime cannot load it: {_first_line(error)}') from None
+            raise UserError(f'{path}: ONNX Runtime cannot load it: {first_line(error)}') from None
         self._path = path
         self.metadata = described(self._session.get_modelmeta().custom_metadata_map.get(KEY), path)
         inputs = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
@@ -138,7 +138,7 @@ class OpenVINOSession:
         except UserError:
             raise
         except Exception as error:  # RuntimeError and what else comes from its C++ parts
-            raise UserError(f'{path}: OpenVINO cannot load it: {_first_line(error)}') from None
+            raise UserError(f'{path}: OpenVINO cannot load it: {first_line(error)}') from None
         self._path = path
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
@@ -194,9 +194,4 @@ def _check_names(
 
 def _fails(path: Path, batch: np.ndarray, error: Exception) -> UserError:
     size = ' x '.join(map(str, batch.shape))
-    return UserError(f'{path}: fails in its runtime with an input of {size}: {_first_line(error)}')
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return UserError(f'{path}: fails in its runtime with an input of {size}: {first_line(error)}')

@@ -119,7 +119,7 @@ def load_model(model: nn.Module, checkpoint: Checkpoint | str | PathLike[str], s
             left as it was.
     """
     checkpoint = _read(checkpoint)
-    model = _unwrapped(model)
+    model = unwrapped(model)
     if _backbone(model) is model:
         return load_backbone(model, checkpoint, strict)
     names = native_names(checkpoint.state_dict)
@@ -146,7 +146,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint | str | PathLike[str],
         UserError: As :func:`load_model` and :func:`load_backbone`.
     """
     checkpoint = _read(checkpoint)
-    own = _unwrapped(model).state_dict()
+    own = unwrapped(model).state_dict()
     heads = [name for name in native_names(checkpoint.state_dict).values() if not name.startswith(BACKBONE)]
     if any(name in own or not is_classifier(name) for name in heads):
         return load_model(model, checkpoint, strict)
@@ -223,12 +223,13 @@ def _read(checkpoint: Checkpoint | str | PathLike[str]) -> Checkpoint:
     return checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return what a data-parallel wrapper holds, or the model itself where it has none."""
     return cast(nn.Module, model.module) if is_model_wrapper(model) else model
 
 
 def _backbone(model: nn.Module) -> nn.Module:
-    model = _unwrapped(model)
+    model = unwrapped(model)
     return getattr(model, 'backbone', model)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, first_line
 from emo_mm.weights.cache import is_web_page
 from emo_mm.weights.claims import check_claims
 from emo_mm.weights.plain_numpy import stand_ins
@@ -85,13 +85,8 @@ def _load_pickle(path: Path, map_location: Any, mmap: bool) -> Any:
     # A damaged file fails in as many ways as there are bytes: zip, pickle and storage errors of several types.
     except Exception as error:
         raise UserError(
-            f'{path} is damaged or not a checkpoint ({_reason(error)}); copy or download it again'
+            f'{path} is damaged or not a checkpoint ({first_line(error)}); copy or download it again'
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def _check_archive(path: Path) -> None:
@@ -108,7 +103,7 @@ def _check_archive(path: Path) -> None:
             broken = None if packed else archive.testzip()
     except Exception as error:  # damage shows in many ways: zip, struct, unicode and overflow errors
         raise UserError(
-            f'{path} is damaged or not a checkpoint ({_reason(error)}); copy or download it again'
+            f'{path} is damaged or not a checkpoint ({first_line(error)}); copy or download it again'
         ) from None
     for name, kind in (('constants.pkl', 'TorchScript archive'), ('archive_format', 'program of torch.export')):
         if any(entry.filename.rpartition('/')[2] == name for entry in entries):
@@ -139,7 +134,7 @@ def _load_safetensors(path: Path, device: str) -> dict[str, Any]:
             state_dict = {name: file.get_tensor(name) for name in names}
         meta = json.loads(metadata.get(METADATA_KEY, '{}'))
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f'{path} is damaged ({_reason(error)}); copy or download it again') from None
+        raise UserError(f'{path} is damaged ({first_line(error)}); copy or download it again') from None
     return {'state_dict': state_dict, 'meta': meta if isinstance(meta, dict) else {}}
 
 
