@@ -15,6 +15,7 @@ from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
 from mmengine.registry import Registry
 
 
@@ -81,3 +82,6 @@ TRANSFORMS = LazyRegistry(
     },
 )
 METRICS = LazyRegistry('metric', MMENGINE_METRICS, {})
+INITIALIZERS = LazyRegistry(
+    'weight initializer', MMENGINE_INITIALIZERS, {'LayerScaleInit': 'emo_mm.models.layer_scale_init'}
+)

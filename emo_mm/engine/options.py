@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from emo_mm.compat import register_toolbox, use_faster_coco_metric
 from emo_mm.configs import check_arguments, find_config, get_config
-from emo_mm.data.splits import DataRequest
+from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
             f'config {options.config} has no default_scope (mmdet, mmseg or mmpretrain), which names its task'
         )
     _merge(cfg, options.cfg_options)
+    _check_parts(cfg, training)
     checked = options.check is not None
     if options.data.given:
         lines = apply_data(cfg, options.data, training, tolerant=checked)
@@ -224,6 +225,36 @@ def _merge(cfg: Config, changes: dict[str, Any]) -> None:
         check_arguments(cfg, changes)
     except UserError as error:
         raise UserError(f'--cfg-options {error}') from None
+
+
+def _check_parts(cfg: Config, training: bool) -> None:
+    """Check that the parts that a run reads are dicts, before any of them is read.
+
+    Raises:
+        UserError: If one is something else, or is left out though the run needs it.
+    """
+    for split in SPLITS:
+        wanted = training if split == 'train' else split == 'test' and not training
+        for part in (f'{split}_cfg', f'{split}_dataloader'):
+            value = cfg.get(part)
+            if (wanted or value is not None) and not isinstance(value, dict):
+                raise UserError(f'{part} is {value!r}; it must be a dict')
+        loader = cfg.get(f'{split}_dataloader')
+        if loader is not None and not isinstance(loader.get('dataset'), dict):
+            raise UserError(f'{split}_dataloader.dataset is {loader.get("dataset")!r}; it must be a dict')
+    if training and not isinstance(cfg.get('optim_wrapper'), dict):
+        raise UserError(f'optim_wrapper is {cfg.get("optim_wrapper")!r}; it must be a dict')
+    hooks = cfg.get('default_hooks') or {}
+    if not isinstance(hooks, dict):
+        raise UserError(f'default_hooks is {hooks!r}; it must be a dict')
+    for name, hook in hooks.items():
+        if hook is not None and not isinstance(hook, dict):
+            raise UserError(f'default_hooks.{name} is {hook!r}; it must be a dict, or None to leave it out')
+    for part in ('custom_hooks', 'param_scheduler'):
+        several = cfg.get(part) or []
+        for one in several if isinstance(several, list) else [several]:
+            if not isinstance(one, dict):
+                raise UserError(f'{part} has {one!r}; its entries must be dicts')
 
 
 def _use_amp(cfg: Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,13 +117,12 @@ class OpenVINOSession:
 
     def __init__(self, path: Path, threads: int, batch: int | None = None) -> None:
         try:
-            import openvino
+            core = _openvino_core()
         except ImportError:
             raise UserError(f"{path} needs OpenVINO: pip install 'emo-mm[openvino]'") from None
         settings: dict[str, Any] = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': threads}
         check_seal(path)
         try:
-            core = openvino.Core()
             model = core.read_model(path)
             # Left to itself, OpenVINO computes in bfloat16 where the processor can: not for files in full precision.
             if _rt_info(model, PRECISION_KEY) is None:
@@ -148,6 +148,19 @@ class OpenVINOSession:
         except Exception as error:  # RuntimeError and what else comes from its C++ parts
             raise _fails(self._path, batch, error) from None
         return [found[name] for name in self.metadata.output.names]
+
+
+@cache
+def _openvino_core() -> Any:
+    """Return the one core of the process.
+
+    A core of its own for each file would not do: each gives the thread another stack for signals and, when it goes,
+    puts back the one that it met. Where files are not closed in the reverse order of their opening that is one that is
+    freed, and the next signal with a handler in Python would end the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 SESSIONS: Mapping[str, Callable[[Path, int, int | None], Session]] = {

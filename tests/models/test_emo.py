@@ -172,6 +172,19 @@ def test_layer_scale_starts_at_a_millionth():
     assert all(torch.all(gamma == 1e-6) for gamma in gammas)
 
 
+def test_layer_scale_starts_where_the_initialisation_says_and_nothing_else_changes():
+    torch.manual_seed(0)
+    plain = EMOv2('1m')
+    torch.manual_seed(0)
+    model = EMOv2('1m', init_cfg=dict(type='emo_mm.LayerScaleInit', value=0.5))
+    model.init_weights()
+    for (name, value), before in zip(model.named_parameters(), plain.parameters(), strict=True):
+        if name.endswith('layer_scale.gamma'):
+            assert torch.all(value == 0.5)
+        else:
+            assert torch.equal(value, before)
+
+
 def test_loading_leaves_the_given_state_dict_as_it_is():
     official = golden.state_dict('emo_1m')
     keys = list(official)

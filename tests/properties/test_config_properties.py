@@ -169,6 +169,27 @@ def test_a_misspelt_option_is_told_before_the_data_are_read(key, said, tree):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ('key', 'value', 'said'),
+    [
+        ('train_cfg', None, 'train_cfg is None; it must be a dict'),
+        ('train_cfg', '', "train_cfg is ''; it must be a dict"),
+        ('val_dataloader', True, 'val_dataloader is True; it must be a dict'),
+        ('train_dataloader.dataset', 'train', "train_dataloader.dataset is 'train'; it must be a dict"),
+        ('optim_wrapper', 1, 'optim_wrapper is 1; it must be a dict'),
+        ('default_hooks', [1], 'default_hooks is [1]; it must be a dict'),
+        ('default_hooks.logger', 'x', "default_hooks.logger is 'x'; it must be a dict, or None to leave it out"),
+        ('param_scheduler', ['x'], "param_scheduler has 'x'; its entries must be dicts"),
+    ],
+)
+def test_a_part_that_is_no_dict_is_told_before_the_data_are_read(key, value, said, tree):
+    tree.cfg_options = {key: value}
+    tree.data = DataRequest(data_root='nowhere')
+    with pytest.raises(UserError) as error:
+        load_run_config(tree, training=True)
+    assert str(error.value) == said
+
+
 @few_or_many(8, 300)
 def test_options_of_other_types_are_refused_or_taken(examples, tree):
     cfg = get_config(tree.config)

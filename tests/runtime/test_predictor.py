@@ -123,6 +123,25 @@ def test_openvino_answers_like_onnx_runtime_and_keeps_the_description(kind, tmp_
         np.testing.assert_allclose(getattr(other(image), name), value, atol=1e-5)
 
 
+def test_signals_reach_python_after_openvino_files_were_closed_in_the_order_of_their_opening(tmp_path):
+    openvino = pytest.importorskip('openvino')
+    model = openvino.convert_model(write_onnx(tmp_path / 'model.onnx', classifier()))
+    openvino.save_model(model, tmp_path / 'model.xml')
+    seal(tmp_path / 'model.xml')
+    script = f"""
+import signal
+from emo_mm.runtime.sessions import open_session
+
+signal.signal(signal.SIGUSR1, lambda number, frame: print('handled'))
+first, second = (open_session({str(tmp_path / 'model.xml')!r}) for _ in range(2))
+del first
+del second
+signal.raise_signal(signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, 'handled\n'), done.stderr
+
+
 def test_openvino_computes_in_full_precision_unless_the_file_is_in_less(tmp_path):
     openvino = pytest.importorskip('openvino')
     model = openvino.convert_model(write_onnx(tmp_path / 'model.onnx', classifier()))
