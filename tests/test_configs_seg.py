@@ -29,7 +29,7 @@ EMOV2 = [f'{head}_emov2_{size}_ade20k' for head in ('deeplabv3', 'pspnet', 'fpn'
 
 
 def test_every_published_segmenter_has_a_config():
-    assert set(list_models('seg')) == {*PUBLISHED, *EMOV2, 'deeplabv3_emo_1m_demo'}
+    assert set(list_models('seg')) == {*PUBLISHED, *EMOV2, 'deeplabv3_emo_1m_demo', 'deeplabv3_emov2_1m_demo'}
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
