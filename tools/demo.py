@@ -8,13 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+from emo_mm.configs import get_config
 from emo_mm.data.shapes import generate
 from emo_mm.engine.launch import train
 from emo_mm.engine.options import TrainOptions
 from emo_mm.errors import UserError
 
 MODELS = {'det': 'ssdlite_emo_1m_demo', 'seg': 'deeplabv3_emo_1m_demo', 'cls': 'emo_1m_demo'}
-METRICS = {'det': 'coco/bbox_mAP_50', 'seg': 'mIoU', 'cls': 'accuracy/top1'}
+METRICS = {'mmdet': 'coco/bbox_mAP_50', 'mmseg': 'mIoU', 'mmpretrain': 'accuracy/top1'}  # by the toolbox of the config
 DATA = Path('data/shapes')  # where the demonstration configs look
 
 
@@ -26,14 +27,16 @@ def main() -> int:
     args = parser.parse_args()
     start = time.monotonic()
     try:
+        model = args.model or MODELS[args.task]
+        metric = METRICS[get_config(model).default_scope]
         print(generate(DATA))
-        metrics = train(TrainOptions(config=args.model or MODELS[args.task], seed=0))
+        metrics = train(TrainOptions(config=model, seed=0))
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    value = metrics['last'].get(METRICS[args.task])
+    value = metrics['last'].get(metric)
     folder = Path('work_dirs') / metrics['config']
-    print(f'{METRICS[args.task]} {value} after {time.monotonic() - start:.0f} s on {metrics["threads"]} threads')
+    print(f'{metric} {value} after {time.monotonic() - start:.0f} s on {metrics["threads"]} threads')
     print(f'see {folder}/metrics.json, {folder}/curves.png and {folder}/predictions.png')
     return 0
 
