@@ -66,7 +66,7 @@ def _copied_before_views(program: torch.export.ExportedProgram) -> torch.export.
     """Copy what is viewed: ExecuTorch lays maps out anew, and views of the traced layout would not fit."""
     aten = torch.ops.aten
     for node in list(program.graph.nodes):
-        if node.target == aten.view.default:
+        if node.target == aten.view.default and not _is_of_linear_layer(node.args[0]):
             with program.graph.inserting_before(node):
                 copy = program.graph.call_function(
                     aten.clone.default, (node.args[0],), {'memory_format': torch.contiguous_format}
@@ -75,6 +75,14 @@ def _copied_before_views(program: torch.export.ExportedProgram) -> torch.export.
             node.replace_input_with(node.args[0], copy)
     program.graph_module.recompile()
     return program
+
+
+def _is_of_linear_layer(node: torch.fx.Node) -> bool:
+    """Tell a linear layer's answer or its activation: its layout stays, and XNNPACK refuses two copies of it."""
+    aten = torch.ops.aten
+    if node.target in (aten.gelu.default, aten.silu.default):
+        node = node.args[0]  # type: ignore[assignment]
+    return node.target == aten.linear.default
 
 
 def open_executorch(path: Path, metadata: Metadata, threads: int) -> Run:

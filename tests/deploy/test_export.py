@@ -301,13 +301,10 @@ def test_an_axis_that_cannot_stay_open_is_refused_with_the_reason(monkeypatch):
 
 @pytest.mark.parametrize('model', ['cls', 'cls of EMOv2'])
 @pytest.mark.parametrize('name', ['litert', 'executorch', 'ncnn', 'mnn'])
-def test_formats_for_phones_answer_as_pytorch(tmp_path, request, name, model):
+def test_formats_for_phones_answer_as_pytorch(tmp_path, name, model):
     kind = formats()[name]
     for module in kind.modules:
         pytest.importorskip(module, reason=f'needs the extra {kind.extra}')
-    if (name, model) == ('executorch', 'cls of EMOv2'):
-        reason = 'the partitioner of XNNPACK takes a projection for one that passes through, and refuses'
-        request.applymarker(pytest.mark.xfail(raises=UserError, reason=reason))
     path = tmp_path / f'model{kind.suffix}'
     exported = export_loaded(shallow(model), options(path, format=name, input='96'))
     assert exported.found.relative < 1e-3
