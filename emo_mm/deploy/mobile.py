@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from emo_mm.deploy.formats import Format, Job, Run, program_of, quiet, without_copies, write_onnx
 from emo_mm.errors import UserError
@@ -52,14 +53,45 @@ def write_executorch(job: Job, path: Path) -> None:
     from executorch.exir import to_edge_transform_and_lower
 
     graph = deepcopy(job.graph)
-    for module in graph.modules():
+    for module in list(graph.modules()):
         if isinstance(module, MobilePyramid):
             module.memory_format = torch.contiguous_format
+        for name, child in module.named_children():
+            if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
+                setattr(module, name, PoolingByProducts(child.output_size))
     # flatc, which writes the file, is one of ExecuTorch's own programs
     with quiet(), _on_path(Path(sys.executable).parent):
         program = _copied_before_views(program_of(graph, job.example).run_decompositions({}))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
+
+
+class PoolingByProducts(nn.Module):
+    """Adaptive average pooling as two matrix products: ExecuTorch's runtime has no operator for it.
+
+    Args:
+        output_size: Height and width of the answer, None for that of the map, or one number for both.
+    """
+
+    def __init__(self, output_size: int | tuple[int | None, int | None]) -> None:
+        super().__init__()
+        self.output_size = output_size if isinstance(output_size, tuple) else (output_size, output_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the means over the cells of a map, (N, C, H, W) to (N, C, h, w)."""
+        rows, columns = (
+            _means(have, want or have).to(x) for have, want in zip(x.shape[-2:], self.output_size, strict=True)
+        )
+        return rows @ x @ columns.T  # (h,H) @ (N,C,H,W) @ (W,w)
+
+
+def _means(have: int, want: int) -> torch.Tensor:
+    """Return the matrix, (want, have), that averages a line over its cells; uneven ones share pixels, as in PyTorch."""
+    matrix = torch.zeros(want, have)
+    for cell in range(want):
+        start, end = cell * have // want, -(-(cell + 1) * have // want)
+        matrix[cell, start:end] = 1 / (end - start)
+    return matrix
 
 
 def _copied_before_views(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

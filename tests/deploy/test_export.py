@@ -18,6 +18,7 @@ from emo_mm.deploy.export import TOLERANCES, export_loaded, prepare
 from emo_mm.deploy.form import deploy_form
 from emo_mm.deploy.formats import formats, program_of
 from emo_mm.deploy.matrix import BEGIN, END, write_into
+from emo_mm.deploy.mobile import PoolingByProducts
 from emo_mm.deploy.options import ExportOptions
 from emo_mm.errors import UserError
 from emo_mm.models.emo import ARCHS as EMO_ARCHS
@@ -309,6 +310,13 @@ def test_formats_for_phones_answer_as_pytorch(tmp_path, name, model):
     exported = export_loaded(shallow(model), options(path, format=name, input='96'))
     assert exported.found.relative < 1e-3
     assert (tmp_path / f'model{kind.suffix}.json').read_text() == exported.metadata.to_json()
+
+
+@pytest.mark.parametrize('want', [2, 3, 6, (3, None)])
+@pytest.mark.parametrize('size', [(16, 16), (13, 17), (4, 5)])
+def test_pooling_by_products_answers_as_adaptive_pooling(size, want):
+    maps = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(PoolingByProducts(want)(maps), torch.nn.AdaptiveAvgPool2d(want)(maps))
 
 
 def test_the_table_takes_its_place_in_the_document(tmp_path):
