@@ -73,7 +73,7 @@ class PoolingByProducts(nn.Module):
         output_size: Height and width of the answer, None for that of the map, or one number for both.
     """
 
-    def __init__(self, output_size: int | tuple[int | None, int | None]) -> None:
+    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
         super().__init__()
         self.output_size = output_size if isinstance(output_size, tuple) else (output_size, output_size)
 
