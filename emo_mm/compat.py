@@ -23,7 +23,7 @@ def register_toolbox(scope: str) -> None:
     Raises:
         UserError: If the toolbox is not installed, or does not fit the installed mmcv.
     """
-    if scope not in TASK_OF_SCOPE:
+    if scope not in list(TASK_OF_SCOPE):  # a value of another type may have no hash
         raise UserError(f'default_scope is {scope!r}; it must be one of {", ".join(TASK_OF_SCOPE)}')
     try:
         import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)

@@ -79,9 +79,16 @@ def path_in(dataset: dict[str, Any], path: str) -> Path:
 
 
 def image_prefixes(dataset: dict[str, Any]) -> list[str]:
-    """The folders below its root that a data set reads, in whichever of the three toolboxes' ways they are written."""
+    """The folders below its root that a data set reads, in whichever of the three toolboxes' ways they are written.
+
+    Raises:
+        UserError: If they are no texts.
+    """
     prefix = dataset.get('data_prefix') or dataset.get('split') or ''
-    return [prefix] if isinstance(prefix, str) else [folder or '' for folder in prefix.values()]
+    folders = [folder or '' for folder in prefix.values()] if isinstance(prefix, Mapping) else [prefix]
+    if not all(isinstance(folder, str) for folder in folders):
+        raise UserError(f'data_prefix of a data set is {prefix!r}; it must be a folder, or a dict of folders')
+    return folders
 
 
 def dataset_classes(dataset: dict[str, Any], scope: str) -> tuple[str, ...] | None:

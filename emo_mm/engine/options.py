@@ -244,13 +244,22 @@ def _check_parts(cfg: Config, training: bool) -> None:
             raise UserError(f'{split}_dataloader.dataset is {loader.get("dataset")!r}; it must be a dict')
     if training and not isinstance(cfg.get('optim_wrapper'), dict):
         raise UserError(f'optim_wrapper is {cfg.get("optim_wrapper")!r}; it must be a dict')
-    hooks = cfg.get('default_hooks') or {}
+    if training and not isinstance(cfg.optim_wrapper.get('optimizer', {}), dict):
+        raise UserError(f'optim_wrapper.optimizer is {cfg.optim_wrapper.optimizer!r}; it must be a dict')
+    hooks = cfg.get('default_hooks', {})
     if not isinstance(hooks, dict):
         raise UserError(f'default_hooks is {hooks!r}; it must be a dict')
     for name, hook in hooks.items():
         if hook is not None and not isinstance(hook, dict):
             raise UserError(f'default_hooks.{name} is {hook!r}; it must be a dict, or None to leave it out')
-    for part in ('custom_hooks', 'param_scheduler'):
+    for where, counts, keys in (
+        ('train_cfg', cfg.get('train_cfg') or {}, ('max_epochs', 'max_iters')),
+        ('default_hooks.logger', hooks.get('logger') or {}, ('interval',)),
+    ):
+        for key in keys if training else ():
+            if key in counts and type(counts[key]) is not int:
+                raise UserError(f'{where}.{key} is {counts[key]!r}; it must be a whole number')
+    for part in ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator'):
         several = cfg.get(part) or []
         for one in several if isinstance(several, list) else [several]:
             if not isinstance(one, dict):
@@ -281,8 +290,8 @@ def _use_float32_on_cpu(cfg: Config) -> list[str]:
 
 def _log_short_runs(cfg: Config) -> None:
     """Log at least once in a training of few iterations: without a loss there is no curve to draw."""
-    logger = cfg.default_hooks.logger
-    if 'max_iters' in cfg.train_cfg:
+    logger = cfg.get('default_hooks', {}).get('logger')
+    if logger is not None and 'max_iters' in cfg.train_cfg:
         logger.interval = max(1, min(logger.get('interval', 10), cfg.train_cfg.max_iters))
 
 
