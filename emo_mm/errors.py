@@ -25,7 +25,15 @@ def printable(text: str) -> str:
     return ''.join(c if c.isprintable() or c == '\n' else c.encode('unicode_escape').decode() for c in text)
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+def first_line(error: Exception, with_type: bool = False) -> str:
+    """Return the first line of what an error says, or its type where it says nothing.
+
+    Args:
+        error: The error.
+        with_type: Whether its type stands before the line.
+    """
+    kind, lines = type(error).__name__, str(error).strip().splitlines()
+    if not lines:
+        return kind
+    line = lines[0].rstrip()[:300]
+    return f'{kind}: {line}' if with_type else line

@@ -12,10 +12,10 @@ import torch
 
 from emo_mm.deploy.check import TOLERANCES, Found, Tolerance, check, images_in, input_of, unit
 from emo_mm.deploy.form import FixedAnchors, deploy_form
-from emo_mm.deploy.formats import Format, Job, first_line, formats, sidecar
+from emo_mm.deploy.formats import Format, Job, formats, sidecar
 from emo_mm.deploy.graph import Graph
 from emo_mm.deploy.options import AXES, ExportOptions, description, natural_size
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, first_line
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.sessions import SESSIONS, available_cores
 
@@ -116,7 +116,7 @@ def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
     except UserError:
         raise
     except Exception as error:  # of the runtime
-        raise UserError(f'{path}: its runtime cannot load it: {first_line(error)}') from error
+        raise UserError(f'{path}: its runtime cannot load it: {first_line(error, with_type=True)}') from error
     limit = tolerance(options)
     total, failed = Found(), []
     print(f'checked against PyTorch on {"photographs" if options.images else "random images"}:')
@@ -127,7 +127,9 @@ def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
         except StopIteration:
             break
         except Exception as error:
-            raise UserError(f'{path}: fails in its runtime{_open_axes(metadata)}: {first_line(error)}') from error
+            raise UserError(
+                f'{path}: fails in its runtime{_open_axes(metadata)}: {first_line(error, with_type=True)}'
+            ) from error
         print(f'  {batch} x {case[0]}x{case[1]}: {describe(found, metadata)}', flush=True)
         total.add(found)
         if not found.within(limit):
@@ -185,7 +187,7 @@ def write(kind: Format, job: Job, path: Path) -> None:
         raise UserError(f'{path}: cannot be written: {error.strerror or error}') from error
     except Exception as error:  # each exporter has its own
         raise UserError(
-            f'{job.metadata.model} cannot be exported{_open_axes(job.metadata)}: {first_line(error)}'
+            f'{job.metadata.model} cannot be exported{_open_axes(job.metadata)}: {first_line(error, with_type=True)}'
         ) from error
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from emo_mm.deploy.graph import Graph
 from emo_mm.deploy.options import AXES
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, first_line
 from emo_mm.runtime.metadata import KEY, Metadata
 from emo_mm.runtime.seal import seal
 from emo_mm.runtime.sessions import PRECISION_KEY, open_session
@@ -194,7 +194,7 @@ def program_of(graph: Graph, example: Tensor) -> torch.export.ExportedProgram:
     except Exception as error:  # torch has many, most of them for axes that turn out not to be open
         axes = ','.join(axis for axis, side in named.items() if side is None)
         what = f'--dynamic {axes}: {graph.metadata.model} cannot be traced with it' if dims else 'cannot be traced'
-        raise UserError(f'{what}: {first_line(error)}') from error
+        raise UserError(f'{what}: {first_line(error, with_type=True)}') from error
 
 
 def without_copies(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -219,12 +219,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f'{type(error).__name__}: {lines[0][:300]}' if lines else type(error).__name__
 
 
 @lru_cache(maxsize=1)  # several formats and precisions are made of the same one, which takes long to trace

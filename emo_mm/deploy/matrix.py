@@ -22,10 +22,10 @@ from torch import nn
 from emo_mm.configs import build_from_config, get_config
 from emo_mm.deploy.check import Found, check, images_in, input_of
 from emo_mm.deploy.export import check_options, prepare, write
-from emo_mm.deploy.formats import Job, Run, first_line, formats
+from emo_mm.deploy.formats import Job, Run, formats
 from emo_mm.deploy.graph import Graph
 from emo_mm.deploy.options import ExportOptions
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, first_line
 from emo_mm.models.layers import LayerScale
 from emo_mm.runtime.metadata import Metadata
 
@@ -249,7 +249,7 @@ def _made(
             found.add(case)
         row.found = found
     except Exception as error:  # of a runtime: the table goes on, and tells
-        row.fault = f'fails: {first_line(error)[:120]}'.replace(f'{folder}/', '')
+        row.fault = f'fails: {first_line(error, with_type=True)[:120]}'.replace(f'{folder}/', '')
     print(f'  {row.way}: {row.found or row.fault} ({time.perf_counter() - started:.0f} s)', flush=True)
     kept = {key: value for key, value in asdict(row).items() if key in ('bytes', 'found', 'fault', 'metadata')}
     note.write_text(json.dumps(kept), encoding='utf-8')

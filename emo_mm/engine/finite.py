@@ -19,7 +19,7 @@ from emo_mm.data.config_parts import type_name
 from emo_mm.data.splits import count, shortlist
 from emo_mm.engine.checkpoints import POINTER
 from emo_mm.engine.finite_search import all_finite, batch_files, search_backward, search_forward
-from emo_mm.engine.random_state import random_state, set_random_state
+from emo_mm.engine.random_state import random_state, set_random_state, unchanged_random_state
 from emo_mm.errors import UserError
 from emo_mm.registry import HOOKS
 from emo_mm.weights.loading import unwrapped
@@ -214,7 +214,6 @@ class FiniteHook(Hook):
 
     def _describe(self, runner: Runner, in_loss: bool) -> str:
         """Say what is not finite, where that began, and in which files; of several processes for the first with it."""
-        now = random_state()
         model, forward = unwrapped(runner.model), self._forwards[-1] if self._forwards else None
         bad = {
             name: values for each in self._forwards for name, values in each.losses.items() if not all_finite(values)
@@ -226,11 +225,11 @@ class FiniteHook(Hook):
             what = 'the loss is finite, but its gradient is not.'
         if forward is None:
             return what
-        set_random_state(forward.random_state)
         search = search_forward if in_loss else search_backward
         context = partial(runner.optim_wrapper.optim_context, model)
-        origin, samples = search(model, forward.args, forward.kwargs, context)
-        set_random_state(now)
+        with unchanged_random_state():
+            set_random_state(forward.random_state)
+            origin, samples = search(model, forward.args, forward.kwargs, context)
         files = batch_files(forward.args, forward.kwargs)
         text = f'{what} {origin} '
         if samples and len(samples) < len(files):

@@ -236,22 +236,19 @@ def _check_parts(cfg: Config, training: bool) -> None:
     for split in SPLITS:
         wanted = training if split == 'train' else split == 'test' and not training
         for part in (f'{split}_cfg', f'{split}_dataloader'):
-            value = cfg.get(part)
-            if (wanted or value is not None) and not isinstance(value, dict):
-                raise UserError(f'{part} is {value!r}; it must be a dict')
+            if wanted or cfg.get(part) is not None:
+                _check_dict(part, cfg.get(part))
         loader = cfg.get(f'{split}_dataloader')
-        if loader is not None and not isinstance(loader.get('dataset'), dict):
-            raise UserError(f'{split}_dataloader.dataset is {loader.get("dataset")!r}; it must be a dict')
-    if training and not isinstance(cfg.get('optim_wrapper'), dict):
-        raise UserError(f'optim_wrapper is {cfg.get("optim_wrapper")!r}; it must be a dict')
-    if training and not isinstance(cfg.optim_wrapper.get('optimizer', {}), dict):
-        raise UserError(f'optim_wrapper.optimizer is {cfg.optim_wrapper.optimizer!r}; it must be a dict')
+        if loader is not None:
+            _check_dict(f'{split}_dataloader.dataset', loader.get('dataset'))
+    if training:
+        _check_dict('optim_wrapper', cfg.get('optim_wrapper'))
+        _check_dict('optim_wrapper.optimizer', cfg.optim_wrapper.get('optimizer', {}))
     hooks = cfg.get('default_hooks', {})
-    if not isinstance(hooks, dict):
-        raise UserError(f'default_hooks is {hooks!r}; it must be a dict')
+    _check_dict('default_hooks', hooks)
     for name, hook in hooks.items():
-        if hook is not None and not isinstance(hook, dict):
-            raise UserError(f'default_hooks.{name} is {hook!r}; it must be a dict, or None to leave it out')
+        if hook is not None:
+            _check_dict(f'default_hooks.{name}', hook, ', or None to leave it out')
     for where, counts, keys in (
         ('train_cfg', cfg.get('train_cfg') or {}, ('max_epochs', 'max_iters')),
         ('default_hooks.logger', hooks.get('logger') or {}, ('interval',)),
@@ -264,6 +261,11 @@ def _check_parts(cfg: Config, training: bool) -> None:
         for one in several if isinstance(several, list) else [several]:
             if not isinstance(one, dict):
                 raise UserError(f'{part} has {one!r}; its entries must be dicts')
+
+
+def _check_dict(name: str, value: Any, otherwise: str = '') -> None:
+    if not isinstance(value, dict):
+        raise UserError(f'{name} is {value!r}; it must be a dict{otherwise}')
 
 
 def _use_amp(cfg: Config) -> None:
