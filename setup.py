@@ -13,6 +13,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
 
@@ -21,12 +22,20 @@ CARRIED = ('configs', 'tools', 'requirements', 'model-index.yml')
 NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', 'make_env.sh')
 
 # What training needs whatever the stack.
-TRAINING = ('torch>=2.1', 'torchvision>=0.16', 'matplotlib>=3.6')
+TRAINING = ('torch>=2.4', 'torchvision>=0.19', 'matplotlib>=3.6')
 
-# The distributions that make up a stack, at the versions pinned in requirements/ and later patch releases of them.
+# The distributions that make up a stack, at the versions pinned in requirements/ and later patch releases of them. None
+# needs a compiler: pip builds onedl-mmcv apart from torch, hence without its ops, mmcv-lite is mmcv without them, and
+# emo_mm/ops stands in for both.
 STACKS = {
     'onedl': ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmpretrain'),
-    'classic': ('mmengine', 'mmcv', 'mmdet', 'mmsegmentation', 'mmpretrain', 'numpy'),
+    'classic': ('mmengine', 'mmcv-lite', 'mmdet', 'mmsegmentation', 'mmpretrain', 'numpy'),
+}
+
+# What lies beside the package in site-packages, so that Python finds the stand-ins for mmcv's ops in any process.
+OPS_FINDER = {
+    '_emo_mm_ops.py': (ROOT / 'emo_mm' / 'ops' / 'finder.py').read_text(encoding='utf-8'),
+    'emo_mm_ops.pth': 'import _emo_mm_ops\n',
 }
 
 
@@ -74,6 +83,25 @@ class BuildWithConfigs(build_py):
                 shutil.copytree(source, target / name, ignore=NOT_CARRIED)
             elif source.is_file():
                 shutil.copy2(source, target / name)
+        for name, text in OPS_FINDER.items():
+            (Path(self.build_lib) / name).write_text(text, encoding='utf-8')
+
+
+class EditableWithOpsFinder(editable_wheel):
+    """Gives an editable installation the same finder as a built wheel; setuptools itself adds paths only."""
+
+    def _select_strategy(self, name, tag, build_lib):
+        strategy = super()._select_strategy(name, tag, build_lib)
+        add_paths = type(strategy).__call__
+
+        class WithOpsFinder(type(strategy)):
+            def __call__(self, wheel, files, mapping):
+                add_paths(self, wheel, files, mapping)
+                for file, text in OPS_FINDER.items():
+                    wheel.writestr(file, text)
+
+        strategy.__class__ = WithOpsFinder
+        return strategy
 
 
 setup(
@@ -87,7 +115,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['emo_mm', 'emo_mm.*']),
     package_data={'emo_mm': ['py.typed', '**/*.json', '**/*.csv', '**/*.yml', '**/*.txt']},
-    cmdclass={'build_py': BuildWithConfigs},
+    cmdclass={'build_py': BuildWithConfigs, 'editable_wheel': EditableWithOpsFinder},
     entry_points={'console_scripts': ['emo-mm = emo_mm.cli:main']},
     # What prediction with exported files needs, beside their runtime. Nothing of either OpenMMLab stack, nor torch: a
     # user who has them keeps them, and gets them by an extra otherwise.

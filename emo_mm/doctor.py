@@ -5,6 +5,7 @@ Each check is a function that looks and returns a :class:`Check`; only :func:`ru
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shlex
@@ -16,17 +17,21 @@ from pathlib import Path
 
 from emo_mm.configs import config_root
 from emo_mm.errors import UserError
+from emo_mm.ops.finder import CHOICES, choice
+from emo_mm.ops.install import ops_in_use
 from emo_mm.version import __version__
 
 # import name -> the distribution that provides it, per stack; both stacks install into the same import names
 DISTRIBUTIONS = {
     'mmengine': {'onedl': 'onedl-mmengine', 'classic': 'mmengine'},
-    'mmcv': {'onedl': 'onedl-mmcv', 'classic': 'mmcv'},
+    'mmcv': {'onedl': 'onedl-mmcv', 'classic': 'mmcv-lite'},
     'mmdet': {'onedl': 'onedl-mmdetection', 'classic': 'mmdet'},
     'mmseg': {'onedl': 'onedl-mmsegmentation', 'classic': 'mmsegmentation'},
     'mmpretrain': {'onedl': 'onedl-mmpretrain', 'classic': 'mmpretrain'},
 }
 STACKS = ('onedl', 'classic')
+# a distribution -> the one that has compiled ops in the same files
+COMPILED_TWIN = {'mmcv-lite': 'mmcv'}
 TESTED_PYTHON = (3, 11)
 TASK_OF = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
 
@@ -62,11 +67,23 @@ def stack_pins(stack: str) -> dict[str, str]:
 
 
 def installed(distribution: str) -> str | None:
-    """Return the version of a distribution without its local part (``+cu130``), None if it is not installed."""
-    try:
-        return metadata.version(distribution).split('+')[0]
-    except metadata.PackageNotFoundError:
-        return None
+    """Return the version of a distribution without its local part (``+cu130``), None if it is not installed.
+
+    mmcv with its compiled ops counts as ``mmcv-lite``.
+    """
+    name = installed_name(distribution)
+    return metadata.version(name).split('+')[0] if name else None
+
+
+def installed_name(distribution: str) -> str | None:
+    """Return under which name a distribution is installed: its own, or that of the one with compiled ops."""
+    for name in filter(None, (distribution, COMPILED_TWIN.get(distribution))):
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        return name
+    return None
 
 
 def stacks_present() -> list[str]:
@@ -83,13 +100,13 @@ def install_command(stack: str, *distributions: str) -> str:
     clone = config_root().parent
     if (clone / 'Makefile').is_file() and Path(sys.prefix).resolve().parent == clone:
         return f'make {"env-classic" if Path(sys.prefix).name == ".venv-classic" else "env"} FORCE=1'
-    pins = stack_pins(stack)
+    pins = stack_pins(stack) | {'emo-mm': __version__}
     wanted = distributions or tuple(names[stack] for names in DISTRIBUTIONS.values())
     # what is there but broken satisfies pip, unless it is told to install it again
     again = '--force-reinstall --no-deps ' if any(installed(name) == pins[name] for name in distributions) else ''
-    # mmcv must be compiled against the torch that is installed, and not be taken from a build for another
     named = ' '.join(f'{name}=={pins[name]}' for name in wanted)
-    return f'pip install --no-cache-dir --no-build-isolation {again}{named}'
+    # pip's cache may hold an mmcv that was compiled for another torch
+    return f'pip install --no-cache-dir {again}{named}'
 
 
 def check_python() -> Check:
@@ -105,7 +122,9 @@ def check_stack() -> Check:
         detail = 'none: neither the OneDL forks nor the classic packages of OpenMMLab are installed'
         return Check('stack', False, detail, install_command('onedl'))
     if len(present) > 1:
-        found = [names[stack] for names in DISTRIBUTIONS.values() for stack in STACKS if installed(names[stack])]
+        found = [
+            name for names in DISTRIBUTIONS.values() for stack in STACKS if (name := installed_name(names[stack]))
+        ]
         # files of the same name overwrote each other, so both must go before one comes back
         install = install_command('onedl')
         command = install if install.startswith('make') else f'pip uninstall -y {" ".join(found)} && {install}'
@@ -164,28 +183,55 @@ def check_cuda() -> Check:
     return Check('cuda', True, f'no GPU is usable ({built}); everything runs on the CPU')
 
 
-def check_mmcv_ops(stack: str, device: str = 'cpu') -> Check:
-    """Run mmcv's compiled non-maximum suppression and check what it keeps."""
-    name = f'mmcv ops, {device}'
-    cuda = 'FORCE_CUDA=1 ' if device == 'cuda' else ''
-    command = f'{cuda}MMCV_WITH_OPS=1 ' if not install_command(stack).startswith('make') else cuda
-    command += install_command(stack, DISTRIBUTIONS['mmcv'][stack])
-    try:
-        import torch
-        from mmcv.ops import nms
+def check_mmcv_ops(device: str = 'cpu') -> Check:
+    """Tell which ops of mmcv are in use, and check what some of them answer.
 
-        # two boxes that overlap by 0.9 and one apart: the weaker of the two must go; (3, 4) boxes, (3,) scores
-        boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 20.0, 30.0, 30.0]], device=device)
-        _, kept = nms(boxes, torch.tensor([0.8, 0.9, 0.7], device=device), iou_threshold=0.5)
-    except ModuleNotFoundError as error:
-        missing = 'mmcv was built without its ops (mmcv-lite?)' if '_ext' in str(error) else _short(error)
-        return Check(name, False, missing, command)
-    except Exception as error:  # an op that is not compiled for a device raises RuntimeError, a bad build ImportError
-        needs = f' (compiling ops for GPUs needs the nvcc of CUDA {torch.version.cuda})' if device == 'cuda' else ''
-        return Check(name, False, f'nms fails: {_short(error)}{needs}', command)
-    if kept.tolist() != [1, 2]:
-        return Check(name, False, f'nms keeps boxes {kept.tolist()} where [1, 2] is right', command)
-    return Check(name, True, 'compiled; nms runs and keeps the right boxes')
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    name, in_use = f'mmcv ops, {device}', ops_in_use()
+    if os.environ.get('EMO_MM_OPS', 'auto').strip().lower() not in CHOICES:
+        detail = f'EMO_MM_OPS is {os.environ["EMO_MM_OPS"]!r}; it must be {", ".join(CHOICES)}'
+        return Check(name, False, detail, 'unset EMO_MM_OPS')
+    if in_use == 'none':
+        if choice() == 'off':
+            return Check(name, False, 'mmcv has no compiled ops, and EMO_MM_OPS=off', 'unset EMO_MM_OPS')
+        detail = 'mmcv has no compiled ops, and the stand-ins of emo_mm are not found'
+        return Check(name, False, detail, f'pip install --force-reinstall --no-deps emo-mm=={__version__}')
+    fix = 'export EMO_MM_OPS=torch' if in_use == 'compiled' else install_command('onedl', 'torchvision')
+    try:
+        wrong = wrong_ops(device)
+    except Exception as error:  # a library of another torch raises ImportError, an op not compiled for a device another
+        return Check(name, False, f'{_WORDS[in_use]} fail: {_short(error)}', fix)
+    if wrong:
+        return Check(name, False, f'{_WORDS[in_use]} answer wrongly: {", ".join(wrong)}', fix)
+    return Check(name, True, f'{_WORDS[in_use]}; nms, RoIAlign and deformable convolution answer rightly')
+
+
+_WORDS = {'compiled': "mmcv's compiled ops", 'torch': "emo_mm's PyTorch stand-ins (docs/ops.md)"}
+
+
+def wrong_ops(device: str = 'cpu') -> list[str]:
+    """Run ops whose right answers are known by hand, and return the names of those that answer otherwise."""
+    import torch
+    from mmcv.ops import deform_conv2d, nms, roi_align
+
+    # two boxes that overlap by 0.9 and one apart: the weaker of the two must go; (3, 4) boxes, (3,) scores
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 20.0, 30.0, 30.0]], device=device)
+    _, kept = nms(boxes, torch.tensor([0.8, 0.9, 0.7], device=device), iou_threshold=0.5)
+    # a map that counts its columns: 1,1,4,4
+    columns = torch.arange(4.0, device=device).expand(1, 1, 4, 4).contiguous()
+    pooled = roi_align(columns, torch.tensor([[0.0, 1, 1, 3, 3]], device=device), 1, 1.0, 0, 'avg', True)  # 1,1,1,1
+    # a kernel of one pixel that looks one column to the right of where it stands
+    offset = torch.zeros(1, 2, 4, 4, device=device)
+    offset[:, 1] = 1
+    shifted = deform_conv2d(columns, offset, torch.ones(1, 1, 1, 1, device=device))  # 1,1,4,4
+    answers = {
+        'nms': kept.tolist() == [1, 2],
+        'roi_align': abs(pooled.item() - 1.5) < 1e-5,
+        'deform_conv': shifted[0, 0, 0].tolist() == [1, 2, 3, 0],
+    }
+    return [op for op, right in answers.items() if not right]
 
 
 def check_backbone(stack: str) -> Check:
@@ -230,16 +276,20 @@ def environment_checks() -> Iterator[Check]:
     yield check_toolboxes(stack)
     if not torch_found.ok:
         return
-    yield check_mmcv_ops(stack)
+    yield check_mmcv_ops()
     import torch
 
     if torch.cuda.is_available():
-        yield check_mmcv_ops(stack, 'cuda')
+        yield check_mmcv_ops('cuda')
     yield check_backbone(stack)
 
 
-def require_tested_stack(stack: str) -> None:
+def require_tested_stack(stack: str, ops: str) -> None:
     """Check that an environment holds exactly the tested versions and that OpenCV and mmcv's ops run.
+
+    Args:
+        stack: ``onedl`` or ``classic``.
+        ops: ``torch`` or ``compiled``, the ops that must be in use.
 
     Raises:
         UserError: Some part differs or fails; the message names all of them.
@@ -251,8 +301,10 @@ def require_tested_stack(stack: str) -> None:
         # the CUDA bindings are pinned for Linux only
         if installed(name) != version and not (name.startswith('cuda-') and platform.system() != 'Linux')
     ]
-    checks = [check_stack(), check_import('cv2', 'cv2', 'opencv-python-headless', stack), check_mmcv_ops(stack)]
+    checks = [check_stack(), check_import('cv2', 'cv2', 'opencv-python-headless', stack), check_mmcv_ops()]
     faults += [f'{check.name}: {check.detail}' for check in checks if not check.ok]
+    if ops_in_use() != ops:
+        faults.append(f'the ops of mmcv are {ops_in_use()}, not {ops} (FORCE=1 starts over)')
     if faults:
         raise UserError('the environment is not as pinned: ' + '; '.join(faults))
 

@@ -181,7 +181,7 @@ def test_tells_when_no_stack_is_installed(monkeypatch: pytest.MonkeyPatch) -> No
     pretend_installed(monkeypatch, {'torch': '2.11.0'})
     check = doctor.check_stack()
     assert not check.ok
-    assert check.fix.startswith('pip install --no-cache-dir --no-build-isolation onedl-mmengine==')
+    assert check.fix.startswith('pip install --no-cache-dir onedl-mmengine==')
 
 
 def test_tells_when_the_stacks_are_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_a_toolbox_may_be_absent_but_not_all_of_them_nor_mmcv(monkeypatch: pytes
     assert doctor.check_toolboxes('classic').ok
     mmcv = doctor.check_module('mmcv', 'classic')
     assert not mmcv.ok
-    assert mmcv.fix == 'pip install --no-cache-dir --no-build-isolation mmcv==2.1.0'
+    assert mmcv.fix == 'pip install --no-cache-dir mmcv-lite==2.1.0'
     pretend_installed(monkeypatch, {'mmengine': '0.10.7'})
     assert not doctor.check_toolboxes('classic').ok
 
@@ -242,44 +242,50 @@ def test_a_failing_import_is_a_fault(monkeypatch: pytest.MonkeyPatch, error: Exc
     assert str(error) in check.detail
     assert fix in check.fix
     assert '--force-reinstall' in check.fix  # the version is right, so pip would do nothing otherwise
-    assert ('--no-build-isolation' in check.fix) == ('libGL' not in str(error))
 
 
-def fake_ops(keep: list[int]) -> ModuleType:
+@pytest.mark.toolbox
+def test_an_op_that_answers_wrongly_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mmcv.ops
     import torch
 
-    ops = ModuleType('mmcv.ops')
-    ops.nms = lambda boxes, scores, iou_threshold: (boxes, torch.tensor(keep))  # type: ignore[attr-defined]
-    return ops
+    assert doctor.check_mmcv_ops().ok
+    monkeypatch.setattr(mmcv.ops, 'nms', lambda boxes, scores, iou_threshold: (boxes, torch.tensor([0, 1, 2])))
+    check = doctor.check_mmcv_ops()
+    assert not check.ok
+    assert 'wrongly: nms' in check.detail
 
 
 @pytest.mark.toolbox
-def test_an_op_that_keeps_the_wrong_boxes_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, 'mmcv.ops', fake_ops([1, 2]))
-    assert doctor.check_mmcv_ops('onedl').ok
-    monkeypatch.setitem(sys.modules, 'mmcv.ops', fake_ops([0, 1, 2]))
-    check = doctor.check_mmcv_ops('onedl')
+def test_an_op_that_fails_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mmcv.ops
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError('not compiled for this device')
+
+    monkeypatch.setattr(mmcv.ops, 'roi_align', fail)
+    check = doctor.check_mmcv_ops()
     assert not check.ok
-    assert '[0, 1, 2]' in check.detail
+    assert 'not compiled for this device' in check.detail
 
 
-@pytest.mark.toolbox
-def test_an_mmcv_without_ops_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, 'prefix', '/usr')
-    for name in [name for name in sys.modules if name.startswith('mmcv.ops')]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
-    check = doctor.check_mmcv_ops('onedl')
+@pytest.mark.parametrize(
+    ('chosen', 'fix'),
+    [('auto', 'pip install --force-reinstall --no-deps emo-mm=='), ('off', 'unset EMO_MM_OPS'), ('none', 'unset')],
+)
+def test_an_mmcv_without_ops_is_a_fault(monkeypatch: pytest.MonkeyPatch, chosen: str, fix: str) -> None:
+    monkeypatch.setattr(doctor, 'ops_in_use', lambda: 'none')
+    monkeypatch.setenv('EMO_MM_OPS', chosen)
+    check = doctor.check_mmcv_ops()
     assert not check.ok
-    assert 'without its ops' in check.detail
-    assert check.fix.startswith('MMCV_WITH_OPS=1 pip install ')
+    assert check.fix.startswith(fix)
 
 
 @pytest.mark.toolbox
 def test_this_environment_has_no_fault(run_cli: Callable[..., tuple[int, str, str]], coco: Path) -> None:
     code, out, _ = run_cli('doctor', '--data', coco)
     assert code == 0, out
-    for found in ('nms runs', 'EMO-1M builds', '3 of 3 images', 'no fault found'):
+    for found in ('nms, RoIAlign', 'EMO-1M builds', '3 of 3 images', 'no fault found'):
         assert found in out
     (coco / 'train2017' / 'a.png').unlink()
     code, out, _ = run_cli('doctor', '--data', coco)
@@ -294,10 +300,11 @@ def test_require_tested_stack_names_the_versions_that_differ(monkeypatch: pytest
     sound = Check('any', True, '')
     monkeypatch.setattr(doctor, 'check_import', lambda *_: sound)
     monkeypatch.setattr(doctor, 'check_mmcv_ops', lambda *_: sound)
+    monkeypatch.setattr(doctor, 'ops_in_use', lambda: 'torch')
     with pytest.raises(UserError, match=r'torch is 2\.0\.0 where 2\.11\.0 .*numpy is 2\.5\.0 where 2\.2\.6'):
-        doctor.require_tested_stack('onedl')
+        doctor.require_tested_stack('onedl', 'torch')
     pretend_installed(monkeypatch, pins)
-    doctor.require_tested_stack('onedl')
+    doctor.require_tested_stack('onedl', 'torch')
 
 
 def test_a_fault_is_printed_with_its_command() -> None:
@@ -305,3 +312,12 @@ def test_a_fault_is_printed_with_its_command() -> None:
     assert format_check(Check('mmcv', False, 'broken', 'make env')).splitlines()[1].split() == (
         ['mend', 'it', 'with:', 'make', 'env']
     )
+
+
+def test_ops_other_than_those_asked_for_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(monkeypatch, doctor.stack_pins('onedl') | doctor.read_pins('dev'))
+    for name in ('check_import', 'check_mmcv_ops'):
+        monkeypatch.setattr(doctor, name, lambda *_: Check('any', True, ''))
+    monkeypatch.setattr(doctor, 'ops_in_use', lambda: 'compiled')
+    with pytest.raises(UserError, match='FORCE=1'):
+        doctor.require_tested_stack('onedl', 'torch')

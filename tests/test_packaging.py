@@ -101,6 +101,24 @@ def test_wheel_carries_every_file_of_the_package(wheel: Path, repo_root: Path) -
         assert expected <= set(archive.namelist())
 
 
+@pytest.mark.parametrize('kind', ['wheel', 'editable'])
+def test_an_installation_puts_the_finder_of_ops_beside_the_package(kind: str, source: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(source, tmp_path / 'source', ignore=shutil.ignore_patterns('build', '*.egg-info'))
+    with zipfile.ZipFile(build(kind, copy, tmp_path / 'built')) as archive:
+        archive.extractall(tmp_path / 'site')
+        recorded = archive.read(next(name for name in archive.namelist() if name.endswith('RECORD'))).decode()
+    for name in ('_emo_mm_ops.py', 'emo_mm_ops.pth'):
+        assert f'{name},sha256=' in recorded  # pip uninstalls what is recorded
+    statement = (
+        f'import site, sys; site.addsitedir({str(tmp_path / "site")!r}); from importlib.util import find_spec; '
+        'print(sys.meta_path[-1].__name__, "emo_mm" in sys.modules, sys.meta_path[-1].find_spec("mmcv._ext").origin)'
+    )
+    env = {'EMO_MM_OPS': 'auto'}
+    finder, imported, place = run(sys.executable, '-S', '-c', statement, cwd=tmp_path, **env).split()
+    assert (finder, imported) == ('OpsFinder', 'False')
+    assert Path(place).parts[-3:] == ('emo_mm', 'ops', 'ext.py')
+
+
 def test_build_leaves_the_source_tree_as_it_was(wheel: Path, source: Path) -> None:
     assert wheel.is_file()
     assert not (source / 'emo_mm' / '.mim').exists()

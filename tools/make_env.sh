@@ -4,10 +4,12 @@
 #   tools/make_env.sh onedl      the OneDL forks, in .venv
 #   tools/make_env.sh classic    OpenMMLab's last releases, in .venv-classic
 #
-# A second run does nothing. An interrupted run is picked up where it stopped, the compilation of mmcv included. The
-# mmcv wheel is kept in a cache, so that the next clone does not compile it again.
+# A second run does nothing. No compiler is needed: mmcv comes without its compiled ops, and emo_mm/ops stands in for them.
+# With OPS=compiled mmcv is compiled; an interrupted compilation goes on where it stopped, and the wheel is kept in a cache,
+# so that the next clone does not compile it again.
 #
-#   FORCE            1: make the environment anew from nothing, whatever is there
+#   OPS              torch (default) or compiled
+#   FORCE            1: start over with an empty environment, whatever is there
 #   PYTHON           the interpreter to start from; default: the first of python3.11, python3.12, python3 that serves
 #   MAX_JOBS         compilers at work at once; default: the cores, at 2 GiB of memory each
 #   FORCE_CUDA       1, with FORCE=1: compile mmcv's CUDA ops although no GPU is visible here (needs nvcc)
@@ -20,6 +22,11 @@ case "${1:-}" in
     *) echo "usage: tools/make_env.sh onedl|classic" >&2; exit 2 ;;
 esac
 stack=$1
+ops=${OPS:-torch}
+case $ops in
+    torch | compiled) ;;
+    *) echo "make $target: OPS is $ops; it must be torch or compiled" >&2; exit 2 ;;
+esac
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/$venv_name
 pins=$root/requirements
@@ -27,7 +34,7 @@ stamp=$venv/.emo_mm-env
 log=$venv/make_env.log
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/emo_mm
 # What the user's own settings could put in the way of exact pins; where pip finds packages remains the user's.
-unset PYTHONPATH PYTHONHOME PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_PREFIX PIP_USER PIP_CONSTRAINT
+unset PYTHONPATH PYTHONHOME PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_PREFIX PIP_USER PIP_CONSTRAINT PIP_NO_BUILD_ISOLATION MMCV_WITH_OPS
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
 die() {
@@ -41,9 +48,9 @@ fingerprint() {
     cd "$root"
     {
         (cd "$venv" && printf '%s\n' lib/python*/site-packages/*.dist-info)
-        echo "$root"
-        cat "requirements/$stack.txt" "requirements/mmcv-$stack.txt" requirements/{build,common,dev,deploy}.txt \
-            setup.py emo_mm/version.py tools/make_env.sh
+        echo "$root $ops"
+        cat "requirements/$stack.txt" requirements/mmcv-"$stack"*.txt requirements/{build,common,dev,deploy}.txt \
+            setup.py emo_mm/version.py emo_mm/ops/finder.py tools/make_env.sh
     } | sha256sum | cut -d' ' -f1
 }
 
@@ -56,7 +63,8 @@ exit_if_done() {
 exit_if_done
 
 # --- what the machine must have ---------------------------------------------------------------------------------------
-apt_hint="apt-get install g++ python3-venv python3-dev"
+apt_hint="apt-get install python3-venv"
+[ "$ops" = torch ] || apt_hint="apt-get install g++ python3-venv python3-dev"
 supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'
 
 find_python() {
@@ -77,7 +85,10 @@ if [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c "$supported"; then
 fi
 
 tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
-if ! compgen -G "$cache/wheels/$tag-*/*mmcv-$(sed -n 's/.*mmcv==//p' "$pins/mmcv-$stack.txt")-*.whl" >/dev/null; then
+mmcv_pins=$pins/mmcv-$stack.txt
+[ "$ops" = torch ] || [ "$stack" = onedl ] || mmcv_pins=$pins/mmcv-classic-compiled.txt
+mmcv=$(grep -v '^#' "$mmcv_pins")
+if [ "$ops" = compiled ] && ! compgen -G "$cache/wheels/$tag-*/*mmcv-${mmcv##*==}-*.whl" >/dev/null; then
     command -v "${CXX:-c++}" >/dev/null || die "no C++ compiler to compile mmcv with: $apt_hint"
     "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
         die "$python has no headers (Python.h) to compile mmcv with: $apt_hint"
@@ -109,7 +120,7 @@ step() {
         step_pid=
         tail -n 25 "$log" >&2
         die "failed in: $*
-    The whole log: $log. Mend the cause, then run \"make $target\" again; it goes on from here."
+    The whole log: $log. Fix the cause, then run \"make $target\" again; it goes on from here."
     fi
     step_pid=
 }
@@ -151,7 +162,7 @@ compile_mmcv() {
         rm -rf "$build"
         mkdir -p "$build/src"
         step "$venv/bin/pip" download --no-deps --no-binary :all: --no-build-isolation --dest "$build" \
-            -r "$pins/mmcv-$stack.txt"
+            -r "$mmcv_pins"
         tar -xzf "$build"/*.tar.gz -C "$build/src" --strip-components 1
         touch "$build/unpacked"
     fi
@@ -185,42 +196,49 @@ if [ "${FORCE:-0}" = 1 ]; then
 fi
 "$python" -m venv "$venv"
 echo "=== make $target, $(date)" >>"$log"
-step "$venv/bin/python" -m pip install -r "$pins/build.txt"
 
 say 2 "installing torch, the toolboxes and the development tools at the versions in requirements/ (about 7 GB)"
 deploy=()
 [ "$stack" = classic ] || deploy=(-r "$pins/deploy.txt") # tested with the default stack only
-step "$venv/bin/pip" install --no-build-isolation -r "$pins/$stack.txt" -r "$pins/dev.txt" "${deploy[@]}"
+plain_mmcv=()
+[ "$ops" = compiled ] || plain_mmcv=(-r "$mmcv_pins")
+# Built apart from torch, as pip does by itself, mmcv gets no compiled ops.
+step "$venv/bin/python" -m pip install --no-cache-dir \
+    -r "$pins/$stack.txt" -r "$pins/dev.txt" "${deploy[@]}" "${plain_mmcv[@]}"
 
-site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
-device=$(device_of_build)
-wheels=$cache/wheels/$tag-torch$("$venv/bin/python" -c 'import torch; print(torch.__version__)')-$device
-mkdir -p "$wheels"
-mmcv=$(grep -v '^#' "$pins/mmcv-$stack.txt")
-mmcv_name=$(tr - _ <<<"${mmcv%%==*}")-${mmcv##*==}
-wheel_glob=$wheels/$mmcv_name-*.whl
-if command -v flock >/dev/null; then # two clones must not compile in the same folder
-    exec 8>"$wheels/.lock"
-    flock 8
-fi
-if ! compgen -G "$wheel_glob" >/dev/null; then
-    say 3 "compiling $mmcv for $device: about 10 to 15 minutes on 2 cores"
-    compile_mmcv
-elif [ -d "$site/$mmcv_name.dist-info" ] && [ "$(cat "$venv/.mmcv" 2>/dev/null)" = "$wheels" ]; then
-    say 3 "$mmcv for $device is there"
+if [ "$ops" = torch ]; then
+    say 3 "$mmcv: without compiled ops, for which emo_mm/ops stands in"
 else
-    say 3 "installing $mmcv for $device, compiled before, from $wheels"
-    install_mmcv "$(compgen -G "$wheel_glob" | head -n 1)"
+    site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
+    device=$(device_of_build)
+    wheels=$cache/wheels/$tag-torch$("$venv/bin/python" -c 'import torch; print(torch.__version__)')-$device
+    mkdir -p "$wheels"
+    mmcv_name=$(tr - _ <<<"${mmcv%%==*}")-${mmcv##*==}
+    wheel_glob=$wheels/$mmcv_name-*.whl
+    if command -v flock >/dev/null; then # two clones must not compile in the same folder
+        exec 8>"$wheels/.lock"
+        flock 8
+    fi
+    if ! compgen -G "$wheel_glob" >/dev/null; then
+        say 3 "compiling $mmcv for $device: about 10 to 15 minutes on 2 cores"
+        compile_mmcv
+    elif [ -d "$site/$mmcv_name.dist-info" ] && [ "$(cat "$venv/.mmcv" 2>/dev/null)" = "$wheels" ]; then
+        say 3 "$mmcv for $device is there"
+    else
+        say 3 "installing $mmcv for $device, compiled before, from $wheels"
+        install_mmcv "$(compgen -G "$wheel_glob" | head -n 1)"
+    fi
+    exec 8>&-
+    echo "$wheels" >"$venv/.mmcv"
 fi
-exec 8>&-
-echo "$wheels" >"$venv/.mmcv"
 
 say 4 "installing emo_mm and checking the environment"
+site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
 # opencv-python, which mmcv depends on, needs libGL; the headless build, installed over it, runs on a bare server.
 if ! grep -qs '^headless = True' "$site/cv2/version.py"; then
     step "$venv/bin/pip" install --no-deps --force-reinstall "$(grep -h '^opencv-python-headless==' "$pins/$stack.txt")"
 fi
 step "$venv/bin/pip" install --no-deps --no-build-isolation -e "$root"
-step "$venv/bin/python" -c "from emo_mm.doctor import require_tested_stack; require_tested_stack('$stack')"
+step "$venv/bin/python" -c "from emo_mm.doctor import require_tested_stack; require_tested_stack('$stack', '$ops')"
 cd "$root" && fingerprint >"$stamp.new" && mv -f "$stamp.new" "$stamp"
 echo "make $target: done; $venv_name/bin/emo-mm doctor shows what is there"
