@@ -124,6 +124,7 @@ setup(
         # mmseg imports ftfy and regex; its classic release does not say so.
         **{s: [*TRAINING, *compatible(names, pins(s, f'mmcv-{s}')), 'ftfy', 'regex'] for s, names in STACKS.items()},
         'runtime': compatible(('onnxruntime',), pins('deploy')),
+        'hub': ['huggingface_hub>=0.26'],
         'openvino': compatible(('openvino',), pins('deploy')),
         'export': exact('onnx', 'onnxscript', 'onnxruntime'),
         'export-openvino': exact('onnx', 'onnxscript', 'openvino'),

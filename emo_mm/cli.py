@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.errors import UserError, printable
+from emo_mm.errors import MismatchError, UserError, printable
 from emo_mm.version import __version__
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(2 * 89_478_485))
     try:
         return args.run(args) or 0
+    except MismatchError as error:
+        print(f'error: {error.finding}', file=sys.stderr)
+        return 1
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
@@ -178,7 +181,7 @@ def _add_predict_command(commands: Any) -> None:
         'sources', nargs='+', metavar='SOURCE', help='image, folder, glob, http address, video or number of a camera'
     )
     command.add_argument(
-        '--model', required=True, metavar='M', help='exported file (.onnx, .xml), name or path of a config, checkpoint'
+        '--model', required=True, metavar='M', help='checkpoint, exported file (.onnx, .xml), name of a config, or hf://owner/name'
     )
     command.add_argument('--weights', metavar='W', help='checkpoint of the whole model, for a config')
     command.add_argument('--out', default='predictions', metavar='DIR', help='for what is saved (predictions)')
@@ -189,7 +192,9 @@ def _add_predict_command(commands: Any) -> None:
         '--coco-ids', metavar='FILE', help='COCO annotations, for the numbers of images and classes in results.json'
     )
     command.add_argument('--batch', type=int, default=1, metavar='N', help='images that the network gets at once')
-    command.add_argument('--score-threshold', type=float, metavar='S', help='boxes must score higher')
+    command.add_argument(
+        '--score-threshold', type=float, metavar='S', help="boxes must score higher (0.3; with --coco-ids the model's own)"
+    )
     command.add_argument(
         '--compile', action='store_true', dest='compiled', help='compile a PyTorch model: a minute, then faster'
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -26,12 +30,25 @@ def register_toolbox(scope: str) -> None:
     if scope not in list(TASK_OF_SCOPE):  # a value of another type may have no hash
         raise UserError(f'default_scope is {scope!r}; it must be one of {", ".join(TASK_OF_SCOPE)}')
     try:
-        import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
+        with _output_to_log():
+            import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
     except (ImportError, AssertionError) as error:  # the toolboxes assert on the version of mmcv
         raise UserError(
             f'{scope}, which {TASK_OF_SCOPE[scope]} needs, cannot be imported: {error}; '
             '`emo-mm doctor` tells what to do'
         ) from error
+
+
+@contextmanager
+def _output_to_log() -> Iterator[None]:
+    """Send to the log what toolboxes print while they are imported, such as that a data set of theirs is missing."""
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            yield
+    finally:
+        for line in said.getvalue().splitlines():
+            logging.getLogger('emo_mm').debug(line)
 
 
 def use_faster_coco_metric(cfg: Config) -> bool:

@@ -18,6 +18,22 @@ class UserError(ValueError):
         super().__init__('\n'.join(line if len(line) <= _LONGEST else f'{line[:_LONGEST]} ...' for line in lines))
 
 
+class MismatchError(UserError):
+    """Weights that do not fit a network.
+
+    Args:
+        finding: What does not fit.
+        advice: What can be done about it from Python; the command line leaves it out.
+
+    Attributes:
+        finding: As given.
+    """
+
+    def __init__(self, finding: str, advice: str) -> None:
+        super().__init__(f'{finding}; {advice}')
+        self.finding = finding
+
+
 def printable(text: str) -> str:
     """Return a text with control characters and halves of characters written as escapes; lines stay."""
     if text.isprintable():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emo_mm.configs import build_from_config, find_config, get_config
 from emo_mm.data.config_parts import parts
-from emo_mm.errors import UserError
+from emo_mm.errors import MismatchError, UserError
 from emo_mm.weights.claims import SHARED
 from emo_mm.weights.embedded import plain_values, unknown_type
 
@@ -77,7 +77,12 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
         if doubt:
             print_log(f'{doubt}; --model {weights} takes its own', logger='current', level=logging.WARNING)
     network = _built_from_file(cfg, checkpoint.path) if weights is model else build_from_config(cfg)
-    load_model(network, checkpoint)
+    try:
+        load_model(network, checkpoint)
+    except MismatchError as error:
+        if weights is model or not isinstance(checkpoint.meta.get('cfg'), str):
+            raise
+        raise UserError(f'{error.finding}; --model {weights} alone takes the config that it was trained with') from None
     return LoadedModel(name, cfg, network, checkpoint.meta, content_sha256(checkpoint.state_dict))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -18,6 +18,11 @@ from emo_mm.runtime.predictor import Outcome, Predictor
 from emo_mm.runtime.results import Classification, Detections
 from emo_mm.runtime.sessions import is_deployed
 from emo_mm.runtime.sources import find_sources
+from emo_mm.weights.hub import SCHEME, resolve_hub
+
+
+# Boxes that score lower are seldom worth looking at; models keep those above 0.02 or so, for evaluations.
+DISPLAY_THRESHOLD = 0.3
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class PredictOptions:
         save_masks: Whether to save label maps.
         coco_ids: COCO annotation file that numbers images and classes.
         batch: Images that the network gets at once.
-        score_threshold: Boxes must score higher; None for the model's own threshold.
+        score_threshold: Boxes must score higher; None for ``DISPLAY_THRESHOLD``, or with ``coco_ids``, whose results are
+            for an evaluation, for the model's own.
         compiled: Whether to compile a PyTorch model.
     """
 
@@ -67,7 +73,7 @@ def predict(options: PredictOptions) -> int:
     # Images of up to 179 million pixels are meant to be read; Pillow warns from half of that on.
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)
     sources = find_sources(options.sources)  # before the model, which takes longer
-    predictor = _open(options)
+    predictor = _open(_with_defaults(options))
     if options.save_masks and predictor.metadata.task != 'seg':
         raise UserError(f'--save-masks: {options.model} is no segmenter')
     writer = Writer(
@@ -80,7 +86,7 @@ def predict(options: PredictOptions) -> int:
     )
     counts = [source.count for source in sources]
     total = None if None in counts else sum(count or 0 for count in counts)
-    done = failed = 0
+    done = failed = boxes = 0
     items = chain.from_iterable(source.items() for source in sources)
     saves = options.save_json or options.save_images or options.save_masks
     try:
@@ -97,6 +103,7 @@ def predict(options: PredictOptions) -> int:
                     bar.write(f'error: {error}', file=sys.stderr)
                 else:
                     done += 1
+                    boxes += len(outcome.result.labels) if isinstance(outcome.result, Detections) else 0
                     if not saves:
                         bar.write(_line(outcome, predictor.metadata.classes), file=sys.stdout)
                 bar.update()
@@ -104,7 +111,23 @@ def predict(options: PredictOptions) -> int:
         writer.close()
     where = f'; saved to {options.out}' if saves else ''
     print(f'{done} {"image" if done == 1 else "images"} predicted, {failed} failed{where}', file=sys.stderr)
+    if predictor.metadata.nms is not None:
+        print(_boxes_line(boxes, predictor.metadata.nms.score_threshold), file=sys.stderr)
     return 1 if failed else 0
+
+
+def _with_defaults(options: PredictOptions) -> PredictOptions:
+    """Return the options with a model of the Hub downloaded, and with the score threshold that applies."""
+    threshold = options.score_threshold
+    if threshold is None and options.coco_ids is None:
+        threshold = DISPLAY_THRESHOLD
+    model = str(resolve_hub(options.model)) if options.model.startswith(SCHEME) else options.model
+    return replace(options, model=model, score_threshold=threshold)
+
+
+def _boxes_line(boxes: int, threshold: float) -> str:
+    advice = '' if boxes or threshold < 0.05 else '; --score-threshold 0.05 shows weaker ones'
+    return f'{boxes} {"box scores" if boxes == 1 else "boxes score"} above {threshold:g}{advice}'
 
 
 def _open(options: PredictOptions) -> Predictor:

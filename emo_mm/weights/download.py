@@ -19,6 +19,7 @@ from emo_mm.errors import UserError
 from emo_mm.files import written_whole
 from emo_mm.web import DownloadError, answer, without_secrets
 from emo_mm.weights.cache import cache_dir, git_blob_sha1, is_web_page, sha256_of
+from emo_mm.weights.hub import SCHEME, resolve_hub
 from emo_mm.weights.registry import PUBLISHED, UNPUBLISHED, PublishedWeights
 
 STALL_SECONDS = 30.0
@@ -28,7 +29,7 @@ MAX_BYTES = 2**30
 
 
 def resolve_weights(spec: str | os.PathLike[str]) -> Path:
-    """Return the local file for a path, the name of published weights, or an http(s) address.
+    """Return the local file for a path, the name of published weights, an http(s) address, or one of the Hub (``hf://``).
 
     Published files are downloaded once into the user's cache and verified against their git blob id on every use. An
     address is downloaded once, and verified on every use where it ends in ``#sha256=`` and the hash of the file;
@@ -43,6 +44,8 @@ def resolve_weights(spec: str | os.PathLike[str]) -> Path:
         return path
     if text in PUBLISHED:
         return _published_file(PUBLISHED[text])
+    if text.startswith(SCHEME):
+        return resolve_hub(text)
     if urlsplit(text).scheme in ('http', 'https'):
         return _file_at_address(text)
     if path.is_dir():

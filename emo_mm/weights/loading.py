@@ -19,7 +19,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from emo_mm.errors import UserError
+from emo_mm.errors import MismatchError, UserError
 from emo_mm.models import EMO, EMOv2
 from emo_mm.models.pyramid import MobilePyramid
 from emo_mm.weights.checkpoint import Checkpoint, read_checkpoint
@@ -206,9 +206,10 @@ def _load(
     if not report.complete:
         advice = _advice(module, offered, report)
         if strict:
-            raise UserError(
+            raise MismatchError(
                 f'{checkpoint.path} does not fit: {report.loaded}/{report.total} {part} tensors match, nothing was '
-                f'loaded; {report.mismatches()}{advice}; strict=False loads what matches'
+                f'loaded; {report.mismatches()}{advice}',
+                'strict=False loads what matches',
             )
         print_log(f'{checkpoint.path}: {report.mismatches()}{advice}', logger='current', level=logging.WARNING)
     module.load_state_dict(fitting, strict=report.complete)

@@ -65,6 +65,30 @@ def test_boxes_are_saved_in_the_format_of_coco_results(models, run_cli, tmp_path
     assert (done.code, 'is no COCO annotation file' in done.err) == (1, True)
 
 
+def test_weak_boxes_are_kept_for_an_evaluation_only(models, run_cli, tmp_path):
+    image = save(tmp_path / 'cat.png')
+    (tmp_path / 'ids.json').write_text(
+        json.dumps(
+            {
+                'images': [{'id': 1, 'file_name': 'cat.png'}],
+                'categories': [{'id': 1, 'name': 'cat'}, {'id': 2, 'name': 'dog'}],
+            }
+        )
+    )
+    arguments = ('predict', image, '--model', models['det'], '--out', tmp_path / 'out', '--save-json')
+
+    def scores(*flags) -> list[float]:
+        assert run_cli(*arguments, *flags).code == 0
+        return [entry['score'] for entry in json.loads((tmp_path / 'out' / 'results.json').read_text())]
+
+    shown, kept = scores(), scores('--coco-ids', tmp_path / 'ids.json')
+    assert min(shown) > 0.3 >= min(kept)
+    assert shown == [score for score in kept if score > 0.3]
+    assert scores('--score-threshold', '0') == kept
+    done = run_cli(*arguments, '--score-threshold', '0.99')
+    assert '0 boxes score above 0.99; --score-threshold 0.05' in done.err
+
+
 def test_masks_and_pictures_are_saved(models, run_cli, tmp_path):
     save(tmp_path / 'in' / 'red.png')
     save(tmp_path / 'in' / 'green.png', green=250)
