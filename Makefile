@@ -3,15 +3,16 @@
 TASK ?= det
 MODEL ?=
 
-.PHONY: help env env-classic demo test test-classic torture lint format clean
+.PHONY: help env env-classic demo test test-classic matrix torture lint format clean
 
 help:
 	@echo "make demo          train, evaluate and picture a detector on generated data (TASK=det|seg|cls, MODEL=name)"
 	@echo "make test          the tests, on the default stack"
 	@echo "make test-classic  the tests that touch a toolbox, on the classic stack"
-	@echo "make env           the environment of the default stack, in .venv (env-classic: in .venv-classic)"
+	@echo "make env           the environment of the default stack, in .venv (env-classic: in .venv-classic); OPS=compiled compiles mmcv"
+	@echo "make matrix        other versions of Python and torch tried, into docs/support.md"
 	@echo "make torture       the long trials of docs/reliability.md: kills, faults, mutated files"
-	@echo "make lint          ruff, mypy and bandit (make format: let ruff mend what it can)"
+	@echo "make lint          ruff, mypy and bandit (make format: let ruff fix what it can)"
 	@echo "make clean         remove build products and caches; environments and work_dirs stay"
 
 env:
@@ -28,6 +29,9 @@ test: env
 
 test-classic: env-classic
 	.venv-classic/bin/python -m pytest -m "toolbox and not slow and not gpu"
+
+matrix: env
+	.venv/bin/python tools/support_matrix.py $(ROWS)
 
 torture: env
 	.venv/bin/python -m pytest -m "slow and not gpu"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -173,7 +174,13 @@ def test_real_data_are_found_sound(shared_dir: Path, name: str, count: int) -> N
 
 
 def pretend_installed(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str]) -> None:
-    monkeypatch.setattr(doctor, 'installed', versions.get)
+    def version(name: str) -> str:
+        if name in versions:
+            return versions[name]
+        raise PackageNotFoundError(name)
+
+    known = SimpleNamespace(version=version, PackageNotFoundError=PackageNotFoundError)
+    monkeypatch.setattr(doctor, 'metadata', known)
     monkeypatch.setattr(sys, 'prefix', '/usr')  # not the environment of a clone, so that pip commands are given
 
 

@@ -84,7 +84,6 @@ def test_weak_boxes_are_kept_for_an_evaluation_only(models, run_cli, tmp_path):
     shown, kept = scores(), scores('--coco-ids', tmp_path / 'ids.json')
     assert min(shown) > 0.3 >= min(kept)
     assert shown == [score for score in kept if score > 0.3]
-    assert scores('--score-threshold', '0') == kept
     done = run_cli(*arguments, '--score-threshold', '0.99')
     assert '0 boxes score above 0.99; --score-threshold 0.05' in done.err
 

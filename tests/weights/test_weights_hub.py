@@ -36,7 +36,9 @@ class Hub(BaseHTTPRequestHandler):
             if files is None:
                 self.answer(404, b'', **{'X-Error-Code': 'RepoNotFound'})
                 return
-            listed = {'id': '/'.join(parts[2:4]), 'sha': COMMIT, 'siblings': [{'rfilename': name} for name in files]}
+            listed: object = {'id': '/'.join(parts[2:4]), 'sha': COMMIT, 'siblings': [{'rfilename': name} for name in files]}
+            if parts[4:5] == ['tree']:  # how newer clients ask
+                listed = [{'type': 'file', 'path': name, 'size': len(files[name]), 'oid': 'a' * 40} for name in files]
             self.answer(200, json.dumps(listed).encode(), **{'Content-Type': 'application/json'})
             return
         content = REPOSITORIES.get('/'.join(parts[:2]), {}).get('/'.join(parts[4:]))
