@@ -181,7 +181,10 @@ def _add_predict_command(commands: Any) -> None:
         'sources', nargs='+', metavar='SOURCE', help='image, folder, glob, http address, video or number of a camera'
     )
     command.add_argument(
-        '--model', required=True, metavar='M', help='checkpoint, exported file (.onnx, .xml), name of a config, or hf://owner/name'
+        '--model',
+        required=True,
+        metavar='M',
+        help='checkpoint, exported file (.onnx, .xml), name of a config, or hf://owner/name',
     )
     command.add_argument('--weights', metavar='W', help='checkpoint of the whole model, for a config')
     command.add_argument('--out', default='predictions', metavar='DIR', help='for what is saved (predictions)')
@@ -193,7 +196,10 @@ def _add_predict_command(commands: Any) -> None:
     )
     command.add_argument('--batch', type=int, default=1, metavar='N', help='images that the network gets at once')
     command.add_argument(
-        '--score-threshold', type=float, metavar='S', help="boxes must score higher (0.3; with --coco-ids the model's own)"
+        '--score-threshold',
+        type=float,
+        metavar='S',
+        help="boxes must score higher (0.3; with --coco-ids the model's own)",
     )
     command.add_argument(
         '--compile', action='store_true', dest='compiled', help='compile a PyTorch model: a minute, then faster'

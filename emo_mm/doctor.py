@@ -122,9 +122,7 @@ def check_stack() -> Check:
         detail = 'none: neither the OneDL forks nor the classic packages of OpenMMLab are installed'
         return Check('stack', False, detail, install_command('onedl'))
     if len(present) > 1:
-        found = [
-            name for names in DISTRIBUTIONS.values() for stack in STACKS if (name := installed_name(names[stack]))
-        ]
+        found = [name for names in DISTRIBUTIONS.values() for stack in STACKS if (name := installed_name(names[stack]))]
         # files of the same name overwrote each other, so both must go before one comes back
         install = install_command('onedl')
         command = install if install.startswith('make') else f'pip uninstall -y {" ".join(found)} && {install}'

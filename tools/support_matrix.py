@@ -1,13 +1,12 @@
 #!/usr/bin/env python
 """Try the package with other versions of Python and torch, and write what works to docs/support.md.
 
-Each row gets an environment of its own, made as a user makes one: the built wheel with an extra, no compiler. Then the
-doctor and the tests that touch a toolbox are run in it. ``make matrix`` calls this with the rows of ``ROWS``; others can
-be given:
+Each row gets an environment of its own, made as a user makes one: the built wheel with an extra, no compiler. Then
+tests that touch a toolbox are run in it. ``make matrix`` calls this with the rows of ``ROWS``; others can be given:
 
     tools/support_matrix.py 3.11:2.11.0:0.26.0 3.12:2.14.1:0.29.1
 
-The interpreters (``python3.10`` and so on) must be on the path; a row whose interpreter is not there is written as not run.
+The interpreters (``python3.10`` and so on) must be on the path; a row without its interpreter is written as not run.
 Results of earlier runs stay in docs/support.json, row by row.
 """
 
@@ -57,7 +56,7 @@ def main() -> int:
 def build_wheel(folder: Path) -> Path:
     """Return the wheel of the clone."""
     command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--wheel-dir', str(folder), str(ROOT)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True)  # nosec B603
     (wheel,) = folder.glob('*.whl')
     return wheel
 
@@ -69,18 +68,25 @@ def run_row(row: str, stack: str, wheel: Path, venv: Path) -> dict[str, str]:
     if interpreter is None:
         return {'result': f'not run: no python{python} on the machine'}
     shutil.rmtree(venv, ignore_errors=True)
-    subprocess.run([interpreter, '-m', 'venv', str(venv)], check=True)
+    subprocess.run([interpreter, '-m', 'venv', str(venv)], check=True)  # nosec B603
     env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'} | NO_COMPILER
     began = time.monotonic()
-    # opencv-python, which mmcv asks for, needs libGL
-    wanted = [f'torch=={torch}', f'torchvision=={torchvision}', f'{wheel}[{stack}]', 'pytest', 'hypothesis', 'onnxruntime']
+    wanted = [
+        f'torch=={torch}',
+        f'torchvision=={torchvision}',
+        f'{wheel}[{stack}]',
+        'pytest',
+        'hypothesis',
+        'onnxruntime',
+    ]
     made = pip(venv, env, 'install', *wanted, 'opencv-python-headless<4.13')
     if made.returncode:
         return {'result': f'does not install: {last_error(made.stderr)}'}
+    # opencv-python, which mmcv asks for, needs libGL, and both lie in the same folder
     pip(venv, env, 'uninstall', '-y', 'opencv-python')
     pip(venv, env, 'install', '--no-deps', '--force-reinstall', 'opencv-python-headless<4.13')
     seconds = time.monotonic() - began
-    done = subprocess.run(
+    done = subprocess.run(  # nosec B603
         [venv / 'bin' / 'pytest', '-q', '-m', 'toolbox and not slow and not gpu', *TESTS],
         cwd=ROOT,
         env=env,
@@ -100,7 +106,7 @@ def run_row(row: str, stack: str, wheel: Path, venv: Path) -> dict[str, str]:
 def pip(venv: Path, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Call the pip of an environment."""
     command = [str(venv / 'bin' / 'python'), '-m', 'pip', *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # nosec B603
 
 
 def last_error(text: str) -> str:
@@ -115,8 +121,8 @@ def table(results: dict[str, dict[str, str]]) -> str:
     lines = [
         '# Versions of Python and torch',
         '',
-        'Written by `make matrix` (`tools/support_matrix.py`): per row a clean environment from the built wheel, with `CC` and',
-        '`CXX` set to `false`, and in it the tests of training, prediction, resuming, evaluation, networks and ops.',
+        'Written by `make matrix` (`tools/support_matrix.py`): per row a clean environment from the built wheel, with',
+        '`CC` and `CXX` set to `false`, and in it the tests of training, prediction, evaluation, networks and ops.',
         '',
         '| Stack | Python | torch | torchvision | Installed in | Tests |',
         '| --- | --- | --- | --- | ---: | --- |',
@@ -128,8 +134,8 @@ def table(results: dict[str, dict[str, str]]) -> str:
         lines.append(f'| {stack} | {python} | {torch} | {torchvision} | {seconds} | {found["result"]}{failed} |')
     lines += [
         '',
-        'macOS and Windows are untested. No part of the package is compiled any more, so installing and predicting are expected',
-        'to work there; `make` and the `tools/*.sh` need a Unix shell, and training between processes needs gloo.',
+        'macOS and Windows are untested. No part of the package is compiled, so installing, training and predicting',
+        'are expected to work there; `make` and `tools/*.sh` need a Unix shell.',
     ]
     return '\n'.join(lines) + '\n'
 

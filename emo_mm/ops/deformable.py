@@ -1,7 +1,7 @@
 """Stand-ins for mmcv's deformable ops: both convolutions by torchvision's, multi-scale attention by ``grid_sample``.
 
-They write into tensors that the caller made, as the compiled ops do. Gradients come from PyTorch's autograd, at the cost
-of another forward pass.
+They write into tensors that the caller made, as the compiled ops do. Gradients come from PyTorch's autograd, at the
+cost of another forward pass.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def deform_conv_forward(
     output: Tensor,
     columns: Tensor,
     ones: Tensor,
-    kW: int,  # noqa: N803  the compiled op's names, here and below
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
     group: int,
     deformable_group: int,
     im2col_step: int,
@@ -68,14 +68,14 @@ def deform_conv_backward_input(
     grad_offset: Tensor,
     weight: Tensor,
     columns: Tensor,
-    kW: int,  # noqa: N803
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
     group: int,
     deformable_group: int,
     im2col_step: int,
@@ -98,14 +98,14 @@ def deform_conv_backward_parameters(
     grad_weight: Tensor,
     columns: Tensor,
     ones: Tensor,
-    kW: int,  # noqa: N803
-    kH: int,  # noqa: N803
-    dW: int,  # noqa: N803
-    dH: int,  # noqa: N803
-    padW: int,  # noqa: N803
-    padH: int,  # noqa: N803
-    dilationW: int,  # noqa: N803
-    dilationH: int,  # noqa: N803
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
     group: int,
     deformable_group: int,
     scale: float,

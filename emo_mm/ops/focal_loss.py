@@ -63,7 +63,7 @@ def softmax_focal_loss_forward(
 def softmax_focal_loss_backward(
     softmax: Tensor, target: Tensor, weight: Tensor, buff: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Fill ``grad_input`` (N, C) with the derivative by the logits, and ``buff`` (N,) with the part all classes share."""
+    """Fill ``grad_input`` (N, C) with the derivative by the logits, ``buff`` (N,) with what all classes share."""
     p = softmax.gather(1, target.clamp(min=0)[:, None])[:, 0]  # N
     shared = alpha * (gamma * (1 - p) ** (gamma - 1) * p * _log(p) - (1 - p) ** gamma)
     shared = shared * _weights(weight, target, softmax)

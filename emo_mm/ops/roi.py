@@ -101,7 +101,9 @@ def roi_pool_forward(
         places = (rows[:, None, :, None] * width + columns[None, :, None, :]).flatten(-2)
         empty = ~inside.flatten(-2).any(-1)
         output[number] = best.masked_fill(empty, 0)
-        argmax[number] = places.expand(len(image), -1, -1, -1).gather(-1, where[..., None])[..., 0].masked_fill(empty, -1)
+        argmax[number] = (
+            places.expand(len(image), -1, -1, -1).gather(-1, where[..., None])[..., 0].masked_fill(empty, -1)
+        )
 
 
 def _bins(start: Tensor, stop: Tensor, count: int, limit: int) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,6 @@ from emo_mm.runtime.sessions import is_deployed
 from emo_mm.runtime.sources import find_sources
 from emo_mm.weights.hub import SCHEME, resolve_hub
 
-
 # Boxes that score lower are seldom worth looking at; models keep those above 0.02 or so, for evaluations.
 DISPLAY_THRESHOLD = 0.3
 
@@ -39,8 +38,8 @@ class PredictOptions:
         save_masks: Whether to save label maps.
         coco_ids: COCO annotation file that numbers images and classes.
         batch: Images that the network gets at once.
-        score_threshold: Boxes must score higher; None for ``DISPLAY_THRESHOLD``, or with ``coco_ids``, whose results are
-            for an evaluation, for the model's own.
+        score_threshold: Boxes must score higher; None for ``DISPLAY_THRESHOLD``; or with ``coco_ids``, whose results
+            are for an evaluation, for the model's own.
         compiled: Whether to compile a PyTorch model.
     """
 

@@ -10,7 +10,7 @@ from emo_mm.errors import UserError, first_line
 SCHEME = 'hf://'
 # What a repository without a named file is searched for, the safest first.
 _SUFFIXES = ('.safetensors', '.onnx', '.pth')
-_ADDRESS = re.compile(r'hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^?#]+))?')
+_ADDRESS = re.compile(r'hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<file>[^?#]+))?')
 
 
 def resolve_hub(address: str) -> Path:
@@ -18,6 +18,7 @@ def resolve_hub(address: str) -> Path:
 
     Args:
         address: ``hf://owner/name/file``; or ``hf://owner/name``, where the repository must hold one file of weights.
+            ``hf://owner/name@revision`` names a branch, tag or commit.
 
     Raises:
         UserError: If the client is not installed, or the file cannot be downloaded.
@@ -30,10 +31,11 @@ def resolve_hub(address: str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
         raise UserError(f"{address}: needs huggingface_hub: pip install 'emo-mm[hub]'") from None
-    repository, file = parts['repo'], parts['file']
+    repository, file, revision = parts['repo'], parts['file'], parts['revision']
     try:
-        file = file or _only_weights(address, huggingface_hub.list_repo_files(repository))
-        return Path(huggingface_hub.hf_hub_download(repository, file))
+        file = file or _only_weights(address, huggingface_hub.list_repo_files(repository, revision=revision))
+        # what arrives is read as any file of strangers, and the user can name a commit
+        return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision))  # nosec B615
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f'{address}: cannot be downloaded: {first_line(error)}; check the address and the network, log in with '

@@ -48,7 +48,7 @@ def test_every_recorded_case_is_tested() -> None:
         assert {name.split('/')[0] for name in recorded.files} == set(CASES)
 
 
-# --- ops that mmcv compiles for GPUs only: held against their definition, in double precision and by finite differences --
+# --- ops that mmcv compiles for GPUs only: held against their definition, in double precision -------------------------
 def test_sigmoid_focal_loss_equals_its_definition(stand_ins: None) -> None:
     from mmcv.ops import sigmoid_focal_loss
 

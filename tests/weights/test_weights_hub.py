@@ -36,7 +36,11 @@ class Hub(BaseHTTPRequestHandler):
             if files is None:
                 self.answer(404, b'', **{'X-Error-Code': 'RepoNotFound'})
                 return
-            listed: object = {'id': '/'.join(parts[2:4]), 'sha': COMMIT, 'siblings': [{'rfilename': name} for name in files]}
+            listed: object = {
+                'id': '/'.join(parts[2:4]),
+                'sha': COMMIT,
+                'siblings': [{'rfilename': name} for name in files],
+            }
             if parts[4:5] == ['tree']:  # how newer clients ask
                 listed = [{'type': 'file', 'path': name, 'size': len(files[name]), 'oid': 'a' * 40} for name in files]
             self.answer(200, json.dumps(listed).encode(), **{'Content-Type': 'application/json'})
@@ -79,7 +83,7 @@ def hub(tmp_path, monkeypatch) -> Iterator[None]:
 
 
 def test_a_named_file_is_downloaded(tmp_path):
-    path = resolve_hub('hf://me/two/sub/b.pth')
+    path = resolve_hub('hf://me/two@v1/sub/b.pth')
     assert path.name == 'b.pth'
     assert path.read_bytes() == b'second'
 
