@@ -51,6 +51,18 @@ def _output_to_log() -> Iterator[None]:
             logging.getLogger('emo_mm').debug(line)
 
 
+def quieten_coco_reader() -> None:
+    """Send to the log what pycocotools prints of each annotation file that it reads, four lines a file."""
+    if find_spec('pycocotools') is None:
+        return
+    import pycocotools.coco
+
+    def to_log(*said: object) -> None:
+        logging.getLogger('emo_mm').debug(' '.join(map(str, said)))
+
+    pycocotools.coco.print = to_log
+
+
 def use_faster_coco_metric(cfg: Config) -> bool:
     """Evaluate with mmdet's FasterCocoMetric (the maintained fork has it), which gives the same figures sooner."""
     if find_spec('faster_coco_eval') is None or find_spec('mmdet.evaluation.metrics.faster_coco_metric') is None:
@@ -65,20 +77,23 @@ def use_faster_coco_metric(cfg: Config) -> bool:
     return found
 
 
-def cpu_runner(cfg: Config) -> Runner:
+def cpu_runner(cfg: Config, base: type[Runner]) -> Runner:
     """Return the runner of a config for data-parallel training between processes on CPUs, where MMEngine expects GPUs.
 
     MMEngine selects a CUDA device before it makes the process group and gives its data-parallel wrapper a device
     index. A group that exists is left alone, and so are the device ids that the config gives. The BatchNorms must be
     synchronised before the model is wrapped, by ours: the wrapper refuses torch's own on CPUs.
+
+    Args:
+        cfg: The config.
+        base: The class of runner to extend.
     """
     import torch.distributed as dist
-    from mmengine.runner import Runner
     from torch import nn
 
     from emo_mm.engine.sync_bn import synchronise_batchnorm
 
-    class CPURunner(Runner):
+    class CPURunner(base):
         def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
             count = synchronise_batchnorm(model) if synchronises else 0
             self.logger.info(f'{count} BatchNorm layers are synchronised over {self.world_size} processes')

@@ -87,7 +87,7 @@ def run_row(row: str, stack: str, wheel: Path, venv: Path) -> dict[str, str]:
     pip(venv, env, 'install', '--no-deps', '--force-reinstall', 'opencv-python-headless<4.13')
     seconds = time.monotonic() - began
     done = subprocess.run(  # nosec B603
-        [venv / 'bin' / 'pytest', '-q', '-m', 'toolbox and not slow and not gpu', *TESTS],
+        [venv / 'bin' / 'pytest', '-q', '-rfE', '-m', 'toolbox and not slow and not gpu', *TESTS],
         cwd=ROOT,
         env=env,
         capture_output=True,

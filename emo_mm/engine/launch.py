@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.compat import cpu_runner, register_toolbox
+from emo_mm.compat import cpu_runner, quieten_coco_reader, register_toolbox
 from emo_mm.configs import explained
 from emo_mm.engine.allocator import keep_freed_memory
 from emo_mm.engine.options import RunOptions, TrainOptions, apply_train_options, load_run_config
@@ -232,7 +232,16 @@ def build_runner(cfg: Config, lines: list[str]) -> Runner:
 
     from emo_mm.weights import use_safe_loading
 
+    class QuietRunner(Runner):
+        def build_logger(self, log_level: Any = 'INFO', log_file: str | None = None, **settings: Any) -> Any:
+            logger = super().build_logger(log_level, log_file, **settings)
+            for handler in logger.handlers:
+                if not isinstance(handler, logging.FileHandler):
+                    handler.addFilter(_is_for_the_screen)
+            return logger
+
     register_toolbox(cfg.default_scope)
+    quieten_coco_reader()
     use_safe_loading()  # for what MMEngine itself reads: --resume, load_from
     on_cpu = not torch.cuda.is_available()
     if on_cpu:
@@ -241,17 +250,25 @@ def build_runner(cfg: Config, lines: list[str]) -> Runner:
         for line in lines:
             print(line, flush=True)
     try:
-        runner = cpu_runner(cfg) if on_cpu and cfg.launcher != 'none' else Runner.from_cfg(cfg)
+        between_cpus = on_cpu and cfg.launcher != 'none'
+        runner = cpu_runner(cfg, QuietRunner) if between_cpus else QuietRunner.from_cfg(cfg)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f'the config cannot be built: {explained(error)}') from error
-    _quieten(runner)
     return runner
 
 
-def _quieten(runner: Runner) -> None:
-    """Keep the hundreds of lines about the settings of each parameter off the screen; the log file has them."""
-    for handler in runner.logger.handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.addFilter(lambda record: not str(record.msg).startswith('paramwise_options'))
+# What MMEngine logs by the hundred lines at every start, or that its own caller cannot change. The log file has it all.
+_FOR_THE_LOG_FILE = (
+    'paramwise_options',
+    'System environment:',
+    'Config:\n',
+    'Hooks will be executed',
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+)
+
+
+def _is_for_the_screen(record: logging.LogRecord) -> bool:
+    return not any(words in str(record.msg)[:200] for words in _FOR_THE_LOG_FILE)

@@ -60,6 +60,18 @@ def test_a_training_leaves_checkpoints_metrics_curves_and_pictures(run):
     assert '8/8' in done.stderr  # the progress bar, over both epochs
 
 
+def test_settings_and_environment_are_in_the_log_file_only(run):
+    work_dir, done = run
+    (log,) = work_dir.glob('*/*.log')
+    logged, shown = log.read_text(), done.stdout + done.stderr
+    for words in ('System environment:', 'Config:', 'Hooks will be executed'):
+        assert words in logged
+        assert words not in shown
+    assert 'OneDL' not in shown
+    assert 'creating index' not in shown
+    assert 'Epoch(val) [2]' in shown
+
+
 def test_its_checkpoints_are_plain_data_and_hold_the_classes(run):
     checkpoint = torch.load(run[0] / 'epoch_2.pth', weights_only=True)
     assert tuple(checkpoint['meta']['dataset_meta']['classes']) == ('circle', 'square', 'triangle', 'star')
