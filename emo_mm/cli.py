@@ -40,6 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        needed = (error.name or '').split('.')[0]
+        if needed not in _WITH_A_STACK:
+            raise
+        print(
+            f"error: emo-mm {args.command} needs {needed}, which is not installed: pip install 'emo-mm[onedl]'",
+            file=sys.stderr,
+        )
+        return 1
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -51,10 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+# What the extras of the stacks bring and the bare package does without.
+_WITH_A_STACK = {'torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'cv2', 'matplotlib'}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='emo-mm', description='EMO backbones for OpenMMLab.')
     parser.add_argument('--version', action='version', version=f'emo-mm {__version__}')
-    commands = parser.add_subparsers(metavar='COMMAND', required=True)
+    commands = parser.add_subparsers(metavar='COMMAND', dest='command', required=True)
 
     command = commands.add_parser('list', help='the configs by name, with what their authors published')
     command.add_argument('--task', choices=('det', 'seg', 'cls'))

@@ -80,7 +80,7 @@ class MaskSplits:
 
     root: Path
     classes: tuple[str, ...]
-    palette: list[list[int]]
+    palette: list[tuple[int, int, int]]
     source: str
     splits: dict[str, MaskPairs]
     checked: dict[str, int]
@@ -275,7 +275,7 @@ def find_class_file(root: Path) -> Path | None:
     return None
 
 
-def palette_classes(pairs: MaskPairs, tolerant: bool = False) -> tuple[tuple[str, ...], list[list[int]]]:
+def palette_classes(pairs: MaskPairs, tolerant: bool = False) -> tuple[tuple[str, ...], list[tuple[int, int, int]]]:
     """Makes classes from masks with a palette: ``class_0``, ... up to the largest label of all masks of the split.
 
     Args:
@@ -309,7 +309,7 @@ def palette_classes(pairs: MaskPairs, tolerant: bool = False) -> tuple[tuple[str
             'Give a text file with --classes FILE, one name per line in the order of the labels'
         )
     # a palette may hold fewer colours than labels; the missing ones are filled with our own
-    triples = [list(colours[start : start + 3]) for start in range(0, len(colours), 3)]
+    triples = [(colours[start], colours[start + 1], colours[start + 2]) for start in range(0, len(colours), 3)]
     triples = triples[: largest + 1] + palette(largest + 1)[len(triples) :]
     return tuple(f'class_{label}' for label in range(largest + 1)), triples
 

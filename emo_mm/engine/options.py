@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,7 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
     from emo_mm.data.fast_loading import cache_images
     from emo_mm.data.preflight import check_data
 
+    _check_numbers(options)
     cfg = get_config(options.config)
     if 'default_scope' not in cfg:
         raise UserError(
@@ -128,6 +130,29 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
         raise UserError('--cache-gb is the size of a cache; say --cache ram or --cache disk too')
     use_faster_coco_metric(cfg)
     return cfg, lines
+
+
+# number on the command line -> what it must be, in words, and whether it is
+_NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    'batch_size': ('at least 1', lambda n: n >= 1),
+    'workers': ('at least 0', lambda n: n >= 0),
+    'cache_gb': ('above 0', lambda n: n > 0),
+    'lr': ('above 0', lambda n: 0 < n < float('inf')),
+    'seed': ('0 to 4294967295', lambda n: 0 <= n < 2**32),
+    'skip_non_finite': ('at least 0', lambda n: n >= 0),
+}
+
+
+def _check_numbers(options: RunOptions) -> None:
+    """Check the numbers that a run was given.
+
+    Raises:
+        UserError: If one is out of range.
+    """
+    for name, (words, fits) in _NUMBERS.items():
+        value = getattr(options, name, None)
+        if value is not None and not fits(value):
+            raise UserError(f'--{name.replace("_", "-")} is {value:g}; it must be {words}')
 
 
 def apply_train_options(cfg: Config, options: TrainOptions) -> list[str]:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -129,12 +130,28 @@ def _boxes_line(boxes: int, threshold: float) -> str:
     return f'{boxes} {"box scores" if boxes == 1 else "boxes score"} above {threshold:g}{advice}'
 
 
+# Formats that `emo-mm export` writes and that this command does not run, by the ending of their files.
+_OTHER_FORMATS = {
+    '.tflite': 'LiteRT',
+    '.pte': 'ExecuTorch',
+    '.pt2': 'torch.export',
+    '.mnn': 'MNN',
+    '.mlpackage': 'Core ML',
+}
+
+
 def _open(options: PredictOptions) -> Predictor:
     if is_deployed(options.model):
         for flag, given in (('--weights', options.weights), ('--compile', options.compiled)):
             if given:
                 raise UserError(f'{flag}: {options.model} is a deployed file, to which it does not apply')
         return Predictor(options.model, options.batch, options.score_threshold)
+    other = _OTHER_FORMATS.get(Path(options.model).suffix.lower())
+    if other is not None:
+        raise UserError(
+            f'--model {options.model}: {other} files are not run by this command yet; export the same model with '
+            '--format onnx or --format openvino'
+        )
     try:
         from emo_mm.predict.session import torch_predictor
     except ImportError as error:

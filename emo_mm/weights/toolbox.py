@@ -52,7 +52,17 @@ def load_from_file(filename: str, map_location: Any = None) -> Any:
             logger='current',
             level=logging.WARNING,
         )
+    if isinstance(content, dict):
+        _use_tuples_for_colours(content.get('meta'))
     return content
+
+
+def _use_tuples_for_colours(meta: Any) -> None:
+    """Make the colours of the classes tuples: mmdet's drawing takes a list for several colours, and fails."""
+    known = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    colours = known.get('palette') if isinstance(known, dict) else None
+    if isinstance(colours, (list, tuple)) and isinstance(known, dict):
+        known['palette'] = [tuple(colour) if isinstance(colour, list) else colour for colour in colours]
 
 
 def load_from_store(filename: str, map_location: Any = None) -> Any:

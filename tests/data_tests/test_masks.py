@@ -74,7 +74,7 @@ def test_classes_of_the_palette(tmp_path: Path) -> None:
             write_mask(tmp_path / 'masks' / split / f'scene{index}.png', labels, colours)
     found = resolve_masks(DataRequest(data_root=str(tmp_path)))
     assert found.classes == ('class_0', 'class_1', 'class_2')
-    assert found.palette == [[0, 0, 0], [200, 10, 10], [10, 200, 10]]
+    assert found.palette == [(0, 0, 0), (200, 10, 10), (10, 200, 10)]
 
 
 def test_masks_without_names_or_palette_ask_for_names(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from emo_mm.engine.options import TrainOptions, _merge, apply_train_options, set_length
+from emo_mm.engine.options import TrainOptions, _merge, apply_train_options, load_run_config, set_length
 from emo_mm.errors import UserError
 
 
@@ -93,3 +93,13 @@ def test_known_options_are_merged_even_where_the_config_has_none():
     cfg = config()
     _merge(cfg, {'randomness.seed': 3, 'train_cfg.max_epochs': 4})
     assert (cfg.randomness.seed, cfg.train_cfg.max_epochs) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ('flag', 'value'),
+    [('batch-size', 0), ('workers', -1), ('lr', -1.0), ('lr', 0.0), ('lr', float('nan')), ('cache-gb', 0.0)],
+)
+def test_a_number_out_of_range_is_refused_by_its_flag(flag, value):
+    options = TrainOptions('ssdlite_emo_1m_demo', **{flag.replace('-', '_'): value})
+    with pytest.raises(UserError, match=f'--{flag} is .* must be'):
+        load_run_config(options, training=True)

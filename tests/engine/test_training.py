@@ -204,3 +204,32 @@ def test_wrong_usage_exits_with_2(run_cli):
     assert run_cli('train').code == 2
     assert run_cli('fly').code == 2
     assert run_cli('train', 'x', '--epochs', 'many').code == 2
+
+
+def test_predictions_on_own_data_are_drawn_also_with_a_checkpoint_whose_colours_are_lists(run, shapes, tmp_path):
+    work_dir, _ = run
+    (best,) = work_dir.glob('best_*.pth')
+    old = torch.load(best, weights_only=True)
+    old['meta']['dataset_meta']['palette'] = [list(colour) for colour in old['meta']['dataset_meta']['palette']]
+    torch.save(old, tmp_path / 'old.pth')
+    args = ['test', *SMALL[:3], tmp_path / 'old.pth', '--data-root', shapes, '--work-dir', tmp_path / 'work']
+    done = subprocess.run(
+        command(*args, '--show-dir', tmp_path / 'pictures'),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((tmp_path / 'pictures').glob('*.*'))) == 4
+    draw = (
+        'import sys; from mmdet.apis import DetInferencer; from emo_mm.configs import find_config\n'
+        'config, weights, image, out = sys.argv[1:]\n'
+        'inferencer = DetInferencer(str(find_config(config)), weights, device="cpu", show_progress=False)\n'
+        'inferencer(image, out_dir=out, pred_score_thr=0.0)'
+    )
+    image = next((shapes / 'images').rglob('*.jpg'), None) or next(shapes.rglob('*.jpg'))
+    args = [sys.executable, '-c', draw, SMALL[0], tmp_path / 'old.pth', image, tmp_path / 'drawn']
+    done = subprocess.run(list(map(str, args)), capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((tmp_path / 'drawn').rglob('*.jpg'))) == 1

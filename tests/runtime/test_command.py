@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -252,3 +254,25 @@ def test_options_that_do_not_fit_the_model_are_refused(models, run_cli, tmp_path
     ):
         done = run_cli('predict', image, '--model', models['det'], *flags)
         assert (done.code, said in done.err) == (1, True)
+
+
+def test_a_format_that_is_not_run_is_named(run_cli, tmp_path):
+    save(tmp_path / 'cat.png')
+    (tmp_path / 'x.tflite').write_bytes(b'there')
+    done = run_cli('predict', tmp_path / 'cat.png', '--model', tmp_path / 'x.tflite')
+    assert done.code == 1
+    assert 'LiteRT files are not run' in done.err
+
+
+@pytest.mark.parametrize('command', ['train ssdlite_emo_1m_demo', 'test ssdlite_emo_1m_demo x.pth', 'flops emo_1m'])
+def test_without_a_stack_a_command_says_in_one_line_what_to_install(command, tmp_path):
+    code = (
+        'import sys\n'
+        "stack = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')\n"
+        'sys.modules.update(dict.fromkeys(stack))\n'
+        f'from emo_mm.cli import main; sys.exit(main({command.split()!r}))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count('\n') == 1, done.stderr
+    assert "pip install 'emo-mm[onedl]'" in done.stderr
