@@ -87,8 +87,9 @@ class CocoFile:
         images: File name of each image.
         sizes: Width and height that it gives for each image.
         boxes: Number of usable boxes per class name. Usable is what mmdet's ``CocoDataset`` keeps: at least one pixel
-            wide and high, area above 0, touching the image, not marked ``ignore``.
+            wide and high, area above 0, touching the image, marked neither ``ignore`` nor ``iscrowd``.
         unusable: Number of boxes that mmdet leaves out.
+        crowds: Number of boxes marked ``iscrowd``, which no detector is trained on.
         orphans: Number of annotations whose image is not in the file.
         annotated: Whether the file has annotations at all; lists for a test server have none.
         annotations: How many it has, usable or not.
@@ -103,6 +104,7 @@ class CocoFile:
     sizes: tuple[tuple[Any, Any], ...]
     boxes: dict[str, int]
     unusable: int
+    crowds: int
     orphans: int
     annotated: bool
     annotations: int
@@ -120,6 +122,8 @@ class CocoSplit:
         images: Number of images listed.
         present: Number of them that exist.
         boxes: Number of usable boxes of the classes trained.
+        without_boxes: Indices of the images that have no box.
+        sizes: Width and height that the file gives for each image.
         notes: Oddities that are no faults.
     """
 
@@ -128,6 +132,8 @@ class CocoSplit:
     images: int
     present: int
     boxes: int
+    without_boxes: tuple[int, ...] = ()
+    sizes: tuple[tuple[Any, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -211,7 +217,7 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
     boxes = Counter(dict.fromkeys(names, 0))
     used: set[int] = set()
     ids: set[Any] = set()
-    unusable = orphans = 0
+    unusable = crowds = orphans = 0
     for position, box in enumerate(annotations):
         index = indices.get(box['image_id'])
         image = None if index is None else images[index]
@@ -225,6 +231,9 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
             unusable += kind not in _BROKEN
         elif box.get('ignore', False):
             unusable += 1
+        elif box['iscrowd']:
+            crowds += 1
+            used.add(index)  # mmdet keeps the image
         else:
             boxes[name_of[box['category_id']]] += 1
             used.add(index)
@@ -236,6 +245,7 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
         sizes=tuple((image['width'], image['height']) for image in images),
         boxes=dict(boxes),
         unusable=unusable,
+        crowds=crowds,
         orphans=orphans,
         annotated=annotated,
         annotations=len(annotations),
@@ -487,6 +497,8 @@ def resolve_coco(request: DataRequest, training: bool = True, tolerant: bool = F
             images=len(file.images),
             present=present,
             boxes=boxes,
+            without_boxes=file.without_boxes,
+            sizes=file.sizes,
             notes=oddities(file, classes),
         )
     return CocoSplits(root, classes, found)
@@ -550,6 +562,11 @@ def count_boxes(file: CocoFile, classes: Sequence[str], required: bool) -> int:
     boxes = sum(file.boxes.get(name, 0) for name in classes)
     if required and not boxes:
         why = f', {file.unusable} that are empty or outside their image' if file.unusable else ''
+        if file.crowds:
+            why += (
+                f', {file.crowds} marked iscrowd=1, a crowd that is not trained on (CVAT marks masks so: '
+                'export them as polygons, or set iscrowd to 0 where each is one object)'
+            )
         why += f', {file.orphans} of images that it does not list' if file.orphans else ''
         raise UserError(f'{file.path}: holds no usable box of the classes {shortlist(classes)}{why}')
     return boxes
@@ -564,6 +581,8 @@ def oddities(file: CocoFile, classes: Sequence[str]) -> tuple[str, ...]:
         notes.append(f'not trained: {shortlist(left_out)} ({count(boxes, "box", "boxes")})')
     if file.unusable:
         notes.append(f'{count(file.unusable, "box", "boxes")} left out: empty, outside the image or marked ignore')
+    if file.crowds:
+        notes.append(f'{count(file.crowds, "box", "boxes")} marked iscrowd: not trained on, ignored in the evaluation')
     if file.orphans:
         notes.append(f'{count(file.orphans, "annotation")} of images not listed')
     empty = [name for name in classes if not file.boxes.get(name)]

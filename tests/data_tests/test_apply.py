@@ -11,6 +11,7 @@ from data_trees import annotations, build, shared, write_coco, write_folders, wr
 from mmengine.config import Config
 
 from emo_mm.data.apply import apply_data
+from emo_mm.data.config_parts import only_dataset
 from emo_mm.data.preflight import check_data
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
@@ -320,3 +321,35 @@ def test_nothing_given_is_known_as_such() -> None:
     assert not DataRequest().given
     assert DataRequest(data_root='x').only_root
     assert not DataRequest(data_root='x', classes='y').only_root
+
+
+def test_boxes_marked_as_crowds_are_not_counted_as_trained_on(tmp_path: Path) -> None:
+    content = annotations(images=4)
+    content['annotations'][0]['iscrowd'] = 1
+    lines = apply_data(det_config(), write_coco(tmp_path, content))
+    assert any('4 of 4 images found, 3 boxes' in line for line in lines)
+    assert any('1 box marked iscrowd' in line for line in lines)
+    for box in content['annotations']:
+        box['iscrowd'] = 1
+    with pytest.raises(UserError, match='4 marked iscrowd=1'):
+        apply_data(det_config(), write_coco(tmp_path / 'all', content))
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_images_that_mmdet_leaves_out_are_counted(tmp_path: Path, wrapped: bool) -> None:
+    content = annotations(images=6)
+    content['annotations'] = content['annotations'][:4]
+    content['images'][0]['height'] = 8
+    request, cfg = write_coco(tmp_path, content), det_config()
+    dataset = cfg.train_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    dataset.filter_cfg = dict(filter_empty_gt=True, min_size=16)
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dataset) if wrapped else dataset
+    lines = apply_data(cfg, request)
+    place = 'dataset.dataset.filter_cfg' if wrapped else 'train_dataloader.dataset.filter_cfg'
+    assert any('1 of 6 images left out, less than 16 pixels' in line and place in line for line in lines)
+    assert any('2 of 6 images left out, they have no box' in line and place in line for line in lines)
+    only_dataset(cfg, 'train').filter_cfg.min_size = 64
+    with pytest.raises(UserError, match='no image is left to train on'):
+        apply_data(cfg, request)
