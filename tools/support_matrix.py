@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Try the package with other versions of Python and torch, and write what works to docs/support.md.
+"""Try the package with other versions of Python and torch, and write what works to docs/support.md and the README.
 
 Each row gets an environment of its own, made as a user makes one: the built wheel with an extra, no compiler. Then
 tests that touch a toolbox are run in it. ``make matrix`` calls this with the rows of ``ROWS``; others can be given:
@@ -7,7 +7,7 @@ tests that touch a toolbox are run in it. ``make matrix`` calls this with the ro
     tools/support_matrix.py 3.11:2.11.0:0.26.0 3.12:2.14.1:0.29.1
 
 The interpreters (``python3.10`` and so on) must be on the path; a row without its interpreter is written as not run.
-Results of earlier runs stay in docs/support.json, row by row.
+Results of earlier runs stay in docs/support.json, row by row; a ``note`` that is added there by hand is shown too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,15 @@ ROWS += ('3.12:2.11.0:0.26.0', '3.12:2.14.1:0.29.1', '3.13:2.14.1:0.29.1')
 TESTS = ('tests/ops', 'tests/test_inference_apis.py', 'tests/engine/test_training.py', 'tests/predict')
 TESTS += ('tests/models/test_emo.py', 'tests/models/test_emo_parity.py', 'tests/models/test_ssdlite_head.py')
 NO_COMPILER = {'CC': 'false', 'CXX': 'false'}
-JSON, TABLE = ROOT / 'docs' / 'support.json', ROOT / 'docs' / 'support.md'
+JSON, TABLE, README = ROOT / 'docs' / 'support.json', ROOT / 'docs' / 'support.md', ROOT / 'README.md'
+INTRODUCTION = """# Versions of Python and torch
+
+Written by `make matrix` (`tools/support_matrix.py`): per row a clean environment from the built wheel, with `CC` and
+`CXX` set to `false`, and in it the tests of training, prediction, evaluation, networks and ops.
+"""
+ELSEWHERE = """macOS and Windows are untested. No part of the package is compiled, so installing, training and predicting are
+expected to work there; `make` and `tools/*.sh` need a Unix shell.
+"""
 
 
 def main() -> int:
@@ -47,9 +55,9 @@ def main() -> int:
             print(f'==> {args.stack} {row}', flush=True)
             found = run_row(row, args.stack, wheel, Path(folder) / 'env')
             print(f'    {found["result"]}', flush=True)
-            results[f'{args.stack}:{row}'] = found
-            JSON.write_text(json.dumps(dict(sorted(results.items())), indent=1) + '\n')
-            TABLE.write_text(table(results), encoding='utf-8')
+            note = results.get(f'{args.stack}:{row}', {}).get('note')
+            results[f'{args.stack}:{row}'] = found | ({'note': note} if note else {})
+            write(results)
     return 0
 
 
@@ -116,14 +124,9 @@ def last_error(text: str) -> str:
     return (errors or lines or ['nothing was said'])[-1][:200]
 
 
-def table(results: dict[str, dict[str, str]]) -> str:
-    """Return docs/support.md."""
+def rows_of(results: dict[str, dict[str, str]]) -> str:
+    """Return the table, in Markdown."""
     lines = [
-        '# Versions of Python and torch',
-        '',
-        'Written by `make matrix` (`tools/support_matrix.py`): per row a clean environment from the built wheel, with',
-        '`CC` and `CXX` set to `false`, and in it the tests of training, prediction, evaluation, networks and ops.',
-        '',
         '| Stack | Python | torch | torchvision | Installed in | Tests |',
         '| --- | --- | --- | --- | ---: | --- |',
     ]
@@ -131,13 +134,19 @@ def table(results: dict[str, dict[str, str]]) -> str:
         stack, python, torch, torchvision = key.split(':')
         seconds = f'{found["install_seconds"]} s' if 'install_seconds' in found else ''
         failed = f'; failed: `{found["failed"]}`' if found.get('failed') else ''
-        lines.append(f'| {stack} | {python} | {torch} | {torchvision} | {seconds} | {found["result"]}{failed} |')
-    lines += [
-        '',
-        'macOS and Windows are untested. No part of the package is compiled, so installing, training and predicting',
-        'are expected to work there; `make` and `tools/*.sh` need a Unix shell.',
-    ]
+        note = f' ({found["note"]})' if found.get('note') else ''
+        lines.append(f'| {stack} | {python} | {torch} | {torchvision} | {seconds} | {found["result"]}{failed}{note} |')
     return '\n'.join(lines) + '\n'
+
+
+def write(results: dict[str, dict[str, str]]) -> None:
+    """Write the results, docs/support.md and the table of the README."""
+    JSON.write_text(json.dumps(dict(sorted(results.items())), indent=1) + '\n')
+    table = rows_of(results)
+    TABLE.write_text(INTRODUCTION + '\n' + table + '\n' + ELSEWHERE, encoding='utf-8')
+    text = README.read_text(encoding='utf-8')
+    block = re.compile(r'(<!-- support -->\n).*?(<!-- /support -->)', re.DOTALL)
+    README.write_text(block.sub(lambda found: found[1] + table + found[2], text), encoding='utf-8')
 
 
 if __name__ == '__main__':

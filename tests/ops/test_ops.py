@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -142,9 +143,14 @@ def test_nms_takes_no_box_and_half_precision(stand_ins: None) -> None:
 
 # --- how they are found -----------------------------------------------------------------------------------------------
 def in_a_fresh_process(statement: str, **env: str) -> str:
-    # -P: not from the clone, whose folder would be on the path
+    # not from the clone, whose folder would be on the path
     done = subprocess.run(
-        [sys.executable, '-P', '-c', statement], env=os.environ | env, capture_output=True, text=True, check=False
+        [sys.executable, '-c', statement],
+        cwd=tempfile.gettempdir(),
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
