@@ -37,8 +37,8 @@ INTRODUCTION = """# Versions of Python and torch
 Written by `make matrix` (`tools/support_matrix.py`): per row a clean environment from the built wheel, with `CC` and
 `CXX` set to `false`, and in it the tests of training, prediction, evaluation, networks and ops.
 """
-ELSEWHERE = """macOS and Windows are untested. No part of the package is compiled, so installing, training and predicting are
-expected to work there; `make` and `tools/*.sh` need a Unix shell.
+ELSEWHERE = """macOS and Windows are untested. No part of the package is compiled, so installing, training and
+predicting are expected to work there; `make` and `tools/*.sh` need a Unix shell.
 """
 
 
