@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from emo_mm.data.config_parts import type_name
+from emo_mm.data.config_parts import dataset_classes, split_datasets, task_scope, type_name
+from emo_mm.data.splits import count, shortlist
 from emo_mm.engine.checkpoints import POINTER
 from emo_mm.errors import UserError
 from emo_mm.weights.safe import safe_load
@@ -36,6 +37,7 @@ class Checkpoint:
         iteration: Iterations that are done.
         seed: Seed of the run that wrote it; None where it did not say.
         saved_at: When it was written, in seconds since 1970.
+        classes: Classes that it was trained for; None where it did not say.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Checkpoint:
     iteration: int
     seed: int | None
     saved_at: float
+    classes: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return f'{self.path} (epoch {self.epoch}, iteration {self.iteration})'
@@ -98,6 +101,7 @@ def resume(cfg: Config, asked: str) -> list[str]:
             checkpoint, passed_over = check(Path(asked)), []
         except UserError as error:
             raise UserError(f'--resume {error}') from None
+    _check_classes(cfg, checkpoint)
     cfg.resume = True
     cfg.load_from = str(checkpoint.path)
     lines = [*(f'passed over {reason}' for reason in passed_over), f'resuming from {checkpoint}']
@@ -107,6 +111,25 @@ def resume(cfg: Config, asked: str) -> list[str]:
         if given is not None:
             lines.append(f'seed {given} is left aside: the run goes on with its own, {checkpoint.seed}')
     return lines
+
+
+def _check_classes(cfg: Config, checkpoint: Checkpoint) -> None:
+    """Check that a training goes on with the classes that it began with.
+
+    Raises:
+        UserError: If the data have others.
+    """
+    datasets = split_datasets(cfg, 'train')
+    if checkpoint.classes is None or not datasets:
+        return
+    classes = dataset_classes(datasets[0], task_scope(cfg))
+    if classes is None or classes == checkpoint.classes:
+        return
+    raise UserError(
+        f'--resume {checkpoint.path}: it was trained for {count(len(checkpoint.classes), "class", "classes")} '
+        f'({shortlist(checkpoint.classes, 4)}), and the data have {len(classes)} ({shortlist(classes, 4)}); to start a '
+        f'training from its backbone: --weights {checkpoint.path} without --resume'
+    )
 
 
 def newest_checkpoint(work_dir: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -178,7 +201,15 @@ def _described(path: Path, checkpoint: Any) -> Checkpoint:
     if not all(isinstance(meta.get(key), int) for key in ('epoch', 'iter')):
         raise UserError(f'{path} does not say which epoch and iteration it is of; take another checkpoint')
     saved_at = checkpoint.get('resume', {}).get('saved_at')
-    return Checkpoint(path, meta['epoch'], meta['iter'], meta.get('seed'), saved_at or _saved_at(path, meta))
+    return Checkpoint(
+        path, meta['epoch'], meta['iter'], meta.get('seed'), saved_at or _saved_at(path, meta), _classes(meta)
+    )
+
+
+def _classes(meta: dict[str, Any]) -> tuple[str, ...] | None:
+    known = meta.get('dataset_meta')
+    classes = known.get('classes') if isinstance(known, dict) else None
+    return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) and classes else None
 
 
 def _saved_at(path: Path, meta: dict[str, Any]) -> float:

@@ -3,7 +3,14 @@
 import pytest
 from mmengine.config import Config
 
-from emo_mm.engine.options import TrainOptions, _merge, apply_train_options, load_run_config, set_length
+from emo_mm.engine.options import (
+    TrainOptions,
+    _merge,
+    _take_a_lone_class_as_one,
+    apply_train_options,
+    load_run_config,
+    set_length,
+)
 from emo_mm.errors import UserError
 
 
@@ -103,3 +110,9 @@ def test_a_number_out_of_range_is_refused_by_its_flag(flag, value):
     options = TrainOptions('ssdlite_emo_1m_demo', **{flag.replace('-', '_'): value})
     with pytest.raises(UserError, match=f'--{flag} is .* must be'):
         load_run_config(options, training=True)
+
+
+def test_a_lone_class_without_its_comma_is_one_class():
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='CocoDataset', metainfo=dict(classes='cat')))))
+    _take_a_lone_class_as_one(cfg)
+    assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == ('cat',)

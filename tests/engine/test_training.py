@@ -233,3 +233,25 @@ def test_predictions_on_own_data_are_drawn_also_with_a_checkpoint_whose_colours_
     done = subprocess.run(list(map(str, args)), capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(list((tmp_path / 'drawn').rglob('*.jpg'))) == 1
+
+
+def test_a_checkpoint_of_other_classes_is_not_resumed(run, shapes, run_cli, tmp_path):
+    work_dir, _ = run
+    old = torch.load(work_dir / 'epoch_2.pth', weights_only=True)
+    old['meta']['dataset_meta']['classes'] = ('cat', 'dog')
+    torch.save(old, tmp_path / 'epoch_2.pth')
+    args = [
+        'train',
+        *SMALL,
+        '--data-root',
+        shapes,
+        '--work-dir',
+        tmp_path / 'work',
+        '--resume',
+        tmp_path / 'epoch_2.pth',
+    ]
+    done = run_cli(*args)
+    assert done.code == 1
+    assert '2 classes (cat, dog)' in done.err
+    assert '--weights' in done.err
+    assert done.err.count('\n') == 1
