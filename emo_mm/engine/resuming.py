@@ -120,7 +120,7 @@ def _check_classes(cfg: Config, checkpoint: Checkpoint) -> None:
         UserError: If the data have others.
     """
     datasets = split_datasets(cfg, 'train')
-    if checkpoint.classes is None or not datasets:
+    if checkpoint.classes is None or not datasets or not cfg.get('default_scope'):
         return
     classes = dataset_classes(datasets[0], task_scope(cfg))
     if classes is None or classes == checkpoint.classes:
