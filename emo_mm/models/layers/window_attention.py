@@ -17,9 +17,17 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.compiler import is_compiling, is_exporting
+from torch.compiler import is_compiling
 
 from emo_mm.models.layers.pointwise import add
+
+try:
+    from torch.compiler import is_exporting
+except ImportError:  # torch below 2.7, to which exporting is not pinned
+
+    def is_exporting() -> bool:
+        """Return False: these versions do not tell exporting from compiling."""
+        return False
 
 
 class WindowGrid(NamedTuple):
