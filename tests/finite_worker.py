@@ -11,6 +11,7 @@ def train(rank: int, folder: Path) -> int:
     import importlib.util
 
     import torch
+    from mmengine.runner import Runner
 
     from emo_mm.compat import cpu_runner
     from emo_mm.engine.finite import guard_numbers
@@ -24,7 +25,7 @@ def train(rank: int, folder: Path) -> int:
     cfg.launcher = 'pytorch'
     cfg.env_cfg = dict()
     guard_numbers(cfg)
-    runner = cpu_runner(cfg)
+    runner = cpu_runner(cfg, Runner)
     try:
         runner.train()
     except UserError as error:

@@ -250,7 +250,7 @@ def train_as_rank(work_dir: Path, rank: int, port: int, by_epoch: bool, stop_at:
         cfg.custom_hooks.append(dict(type='ToySignals', signals=[int(signal.SIGTERM)], iteration=stop_at, rank=1))
     make_resumable(cfg)
     resume(cfg, 'auto')
-    runner = cpu_runner(cfg)
+    runner = cpu_runner(cfg, Runner)
     try:
         runner.train()
     finally:

@@ -114,7 +114,8 @@ class MobilePyramid(BaseModule):
             ]
             self.stages.append(nn.Sequential(*blocks))
 
-        self.register_load_state_dict_pre_hook(_rename_official_keys)
+        # what torch's public method, new in 2.5, calls
+        self._register_load_state_dict_pre_hook(_rename_official_keys, with_module=True)
         self._freeze()
 
     @classmethod

@@ -93,7 +93,7 @@ def annotation_reader(folder: Path) -> Victim:
             for i in range(len(dataset)):
                 sample = dataset[i]['data_samples']
                 truth = sample.gt_instances
-                boxes += len(truth.bboxes) + len(sample.ignored_instances.bboxes)
+                boxes += len(truth.bboxes)  # crowds are ignored instances: not counted, since not trained on
                 if not (
                     np.isfinite(truth.bboxes.numpy()).all() and (truth.labels < len(dataset.metainfo['classes'])).all()
                 ):
