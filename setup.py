@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent
 CARRIED = ('configs', 'tools', 'requirements', 'model-index.yml')
 NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', 'make_env.sh')
 
-# What training needs whatever the stack.
-TRAINING = ('torch>=2.4', 'torchvision>=0.19', 'matplotlib>=3.6')
+# What training needs whatever the stack. torch 2.4 lacks `torch.serialization.safe_globals`, by which files are read safely.
+TRAINING = ('torch>=2.5', 'torchvision>=0.20', 'matplotlib>=3.6')
 
 # The distributions that make up a stack, at the versions pinned in requirements/ and later patch releases of them. None
 # needs a compiler: pip builds onedl-mmcv apart from torch, hence without its ops, mmcv-lite is mmcv without them, and

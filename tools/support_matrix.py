@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Python, torch, torchvision
-ROWS = ('3.10:2.8.0:0.23.0', '3.11:2.4.1:0.19.1', '3.11:2.8.0:0.23.0', '3.11:2.11.0:0.26.0', '3.11:2.14.1:0.29.1')
+ROWS = ('3.10:2.8.0:0.23.0', '3.11:2.5.1:0.20.1', '3.11:2.8.0:0.23.0', '3.11:2.11.0:0.26.0', '3.11:2.14.1:0.29.1')
 ROWS += ('3.12:2.11.0:0.26.0', '3.12:2.14.1:0.29.1', '3.13:2.14.1:0.29.1')
 # The smallest set of tests in which each toolbox builds, trains, predicts, resumes and evaluates, and each op answers.
 TESTS = ('tests/ops', 'tests/test_inference_apis.py', 'tests/engine/test_training.py', 'tests/predict')

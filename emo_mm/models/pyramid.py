@@ -114,8 +114,7 @@ class MobilePyramid(BaseModule):
             ]
             self.stages.append(nn.Sequential(*blocks))
 
-        # what torch's public method, new in 2.5, calls
-        self._register_load_state_dict_pre_hook(_rename_official_keys, with_module=True)
+        self.register_load_state_dict_pre_hook(_rename_official_keys)
         self._freeze()
 
     @classmethod
