@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parent
 CARRIED = ('configs', 'tools', 'requirements', 'model-index.yml')
 NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', 'make_env.sh')
 
-# What training needs whatever the stack. torch 2.4 lacks `torch.serialization.safe_globals`, by which files are read safely.
+# What training needs, whatever the stack.
+# torch 2.4 lacks `torch.serialization.safe_globals`, without which files of strangers are not read safely.
 TRAINING = ('torch>=2.5', 'torchvision>=0.20', 'matplotlib>=3.6')
 
 # The distributions that make up a stack, at the versions pinned in requirements/ and later patch releases of them. None
