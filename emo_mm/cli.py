@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument('--task', choices=('det', 'seg', 'cls'))
     command.set_defaults(run=_list)
 
-    command = commands.add_parser('doctor', help='what is installed, whether it works, and how to mend it')
+    command = commands.add_parser('doctor', help='what is installed, whether it works, and how to fix it')
     command.add_argument('--data', nargs='+', default=[], metavar='DIR', help='data sets to check')
     command.set_defaults(run=_doctor)
 

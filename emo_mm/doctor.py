@@ -425,7 +425,7 @@ def check_folder_split(root: Path, split: str) -> list[Check]:
 def format_check(check: Check) -> str:
     """Return the line of a check, and under a fault the command that mends it."""
     line = f'{"ok   " if check.ok else "FAULT"}  {check.name:<14} {check.detail}'
-    return line if check.ok else f'{line}\n       mend it with:  {check.fix}'
+    return line if check.ok else f'{line}\n       fix with:  {check.fix}'
 
 
 def run_doctor(data: list[str]) -> int:

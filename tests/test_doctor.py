@@ -317,7 +317,7 @@ def test_require_tested_stack_names_the_versions_that_differ(monkeypatch: pytest
 def test_a_fault_is_printed_with_its_command() -> None:
     assert format_check(Check('numpy', True, '2.2.6')) == 'ok     numpy          2.2.6'
     assert format_check(Check('mmcv', False, 'broken', 'make env')).splitlines()[1].split() == (
-        ['mend', 'it', 'with:', 'make', 'env']
+        ['fix', 'with:', 'make', 'env']
     )
 
 
