@@ -42,6 +42,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     guard_numbers(cfg, options.skip_non_finite)
     runner = build_runner(cfg, lines)
     _drop_single_last_image(runner)
+    _fit_warm_up(runner)
     start = time.monotonic()
     try:
         with machine_faults_told(cfg):
@@ -161,6 +162,25 @@ def _drop_single_last_image(runner: Runner) -> None:
     if per_rank > batch_size > 1 and per_rank % batch_size == 1:
         loader['drop_last'] = True
         runner.logger.info(f'{per_rank} images in batches of {batch_size}: the single image left over is dropped')
+
+
+def _fit_warm_up(runner: Runner) -> None:
+    """Shorten a warm-up that would take more than a tenth of the training, and say so."""
+    from emo_mm.engine.warm_up import fit_warm_up
+
+    schedulers = runner.param_schedulers
+    loader, length = runner._train_dataloader, runner.cfg.train_cfg
+    iterations = length.get('max_iters')
+    if iterations is None:
+        if isinstance(loader['dataset'], dict):  # a sampler of its own, which decides how long an epoch is
+            return
+        images = -(-len(loader['dataset']) // runner.world_size)
+        per_epoch = images // loader['batch_size'] if loader.get('drop_last') else -(-images // loader['batch_size'])
+        iterations = length.max_epochs * max(per_epoch, 1)
+    several = schedulers if isinstance(schedulers, list) else [schedulers]
+    dicts = [one for one in several if isinstance(one, dict)]
+    for line in fit_warm_up(dicts, iterations):
+        runner.logger.info(line)
 
 
 def _check_ranks_agree(runner: Runner) -> None:
