@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('list', help='the configs by name, with what their authors published')
     command.add_argument('--task', choices=('det', 'seg', 'cls'))
+    command.add_argument(
+        '--paths', action='store_true', help='the paths of the config files, as the toolboxes take them'
+    )
     command.set_defaults(run=_list)
 
     command = commands.add_parser('doctor', help='what is installed, whether it works, and how to fix it')
@@ -282,6 +285,11 @@ def _add_benchmark_commands(commands: Any) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
+    if args.paths:
+        from emo_mm.configs import find_config, list_models
+
+        print('\n'.join(str(find_config(name)) for name in list_models(args.task)))
+        return
     from emo_mm.catalog import format_models_table
 
     print(format_models_table(args.task))

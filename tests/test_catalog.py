@@ -221,3 +221,12 @@ def test_every_metric_has_a_name() -> None:
     for entry in CATALOG.values():
         assert tuple(entry.metrics) == entry.family.metrics
         assert set(entry.metrics) <= set(METRICS)
+
+
+def test_list_gives_the_paths_of_configs(run_cli) -> None:
+    from pathlib import Path
+
+    done = run_cli('list', '--task', 'seg', '--paths')
+    paths = [Path(line) for line in done.out.splitlines()]
+    assert paths
+    assert all(path.is_file() and path.parent.name == 'seg' for path in paths)

@@ -38,6 +38,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
 
     cfg, lines = load_run_config(options, training=True)
     lines += apply_train_options(cfg, options)
+    _fetch_weights(cfg)
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='emo_mm.ProgressHook')]
     guard_numbers(cfg, options.skip_non_finite)
     runner = build_runner(cfg, lines)
@@ -55,6 +56,23 @@ def train(options: TrainOptions) -> dict[str, Any]:
     report = write_report(runner, unwrapped(runner.model), seconds=time.monotonic() - start)
     leave_group(runner)
     return report
+
+
+def _fetch_weights(cfg: Config) -> None:
+    """Download the weights that a training starts from before anything else is built.
+
+    Raises:
+        UserError: If they cannot be loaded; the message says how to train without.
+    """
+    from emo_mm.weights import resolve_weights
+
+    start = cfg.model.get('backbone', {}).get('init_cfg')
+    if not isinstance(start, dict) or start.get('type') != 'Pretrained' or not isinstance(start.get('checkpoint'), str):
+        return
+    try:
+        resolve_weights(start['checkpoint'])
+    except UserError as error:
+        raise UserError(f'{error}; or train from scratch: --weights none') from None
 
 
 def evaluate(

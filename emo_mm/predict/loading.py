@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.configs import build_from_config, find_config, get_config
-from emo_mm.data.config_parts import parts
+from emo_mm.data.config_parts import counting_parts, parts
+from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import MismatchError, UserError
 from emo_mm.weights.claims import SHARED
 from emo_mm.weights.embedded import plain_values, unknown_type
@@ -73,17 +74,31 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
         name = re.sub(r'_\d{8}_\d{6}$', '', str(checkpoint.meta.get('experiment_name') or Path(model).stem))
     else:
         cfg, name = get_config(model), find_config(model).stem
-        doubt = doubt_about(cfg, checkpoint.meta, str(weights))
-        if doubt:
-            print_log(f'{doubt}; --model {weights} takes its own', logger='current', level=logging.WARNING)
     network = _built_from_file(cfg, checkpoint.path) if weights is model else build_from_config(cfg)
     try:
         load_model(network, checkpoint)
     except MismatchError as error:
         if weights is model or not isinstance(checkpoint.meta.get('cfg'), str):
             raise
-        raise UserError(f'{error.finding}; --model {weights} alone takes the config that it was trained with') from None
+        reason = _other_classes(cfg, checkpoint.meta) or error.finding.partition(' does not fit: ')[2]
+        raise UserError(
+            f'{weights} does not fit {name}: {reason}; --model {weights} alone takes the config '
+            'that it was trained with'
+        ) from None
+    doubt = None if weights is model else doubt_about(cfg, checkpoint.meta, str(weights))
+    if doubt:
+        print_log(f'{doubt}; --model {weights} takes its own', logger='current', level=logging.WARNING)
     return LoadedModel(name, cfg, network, checkpoint.meta, content_sha256(checkpoint.state_dict))
+
+
+def _other_classes(cfg: Config, meta: dict[str, Any]) -> str | None:
+    """Return in words that a checkpoint was trained for another number of classes than a config has, if it was."""
+    trained = (meta.get('dataset_meta') or {}).get('classes')
+    counts = {part['num_classes'] for part in counting_parts(cfg)}
+    if not isinstance(trained, (list, tuple)) or not counts or len(trained) in counts:
+        return None
+    named = f'{count(len(trained), "class", "classes")} ({shortlist(list(map(str, trained)), 4)})'
+    return f'it was trained on {named}, and the config has {max(counts)}'
 
 
 def _built_from_file(cfg: Config, path: Path) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -159,9 +160,11 @@ def _open(options: PredictOptions) -> Predictor:
             f'--model {options.model}: a model in PyTorch needs what is missing here ({error.name}); without it only '
             'deployed files (.onnx, .xml) can be used'
         ) from None
-    return torch_predictor(
-        options.model, options.weights, options.batch, options.score_threshold, compiled=options.compiled
-    )
+    # standard output is for the results; toolboxes log to it
+    with redirect_stdout(sys.stderr):
+        return torch_predictor(
+            options.model, options.weights, options.batch, options.score_threshold, compiled=options.compiled
+        )
 
 
 def _line(outcome: Outcome, classes: Sequence[str]) -> str:

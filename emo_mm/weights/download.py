@@ -83,7 +83,8 @@ def _published_file(row: PublishedWeights) -> Path:
                 fetch(row.url, target, check)
     except DownloadError as error:
         raise UserError(
-            f'cannot get {row.name} from {row.url}: {error}; put the file by hand at {target}{in_the_way}'
+            f'cannot get {row.name} from {row.url}: {error}; without a network download it elsewhere and save it as '
+            f'{target}{in_the_way}'
         ) from None
     return target
 

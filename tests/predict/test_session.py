@@ -109,6 +109,19 @@ def test_a_checkpoint_of_ours_needs_no_config(tmp_path):
         load_for_prediction(tmp_path / 'det.pth', 'other.pth')
 
 
+def test_a_checkpoint_of_other_classes_than_the_config_names_both_and_the_way_out(tmp_path):
+    path = save_checkpoint(tmp_path / 'det.pth', 'ssdlite_emo_1m_demo')
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint['meta'].update(
+        cfg=get_config('ssdlite_emo_1m_demo').pretty_text, dataset_meta=dict(classes=('cat', 'dog'))
+    )
+    torch.save(checkpoint, path)
+    with pytest.raises(
+        UserError, match=rf'on 2 classes \(cat, dog\), and the config has 80; --model {path} alone takes'
+    ):
+        load_for_prediction('ssdlite_emo_1m_coco', path)
+
+
 def test_a_detector_without_weights_is_refused():
     with pytest.raises(UserError, match='has no published weights'):
         load_for_prediction('ssdlite_emo_1m_coco')
