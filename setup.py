@@ -22,7 +22,7 @@ CARRIED = ('configs', 'tools', 'requirements', 'model-index.yml')
 NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', 'make_env.sh')
 
 # What training needs, whatever the stack.
-# torch 2.4 lacks `torch.serialization.safe_globals`, without which files of strangers are not read safely.
+# torch 2.4 reads no checkpoint with safe types in the place of NumPy's and MMEngine's own (pairs of type and name).
 TRAINING = ('torch>=2.5', 'torchvision>=0.20', 'matplotlib>=3.6')
 
 # The distributions that make up a stack, at the versions pinned in requirements/ and later patch releases of them. None
