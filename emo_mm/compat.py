@@ -12,13 +12,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from emo_mm.errors import UserError
+from emo_mm.tasks import TASK_OF_SCOPE
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.runner import Runner
-
-# default_scope of a config -> the task that needs the toolbox, for the hint
-TASK_OF_SCOPE = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
 
 
 def register_toolbox(scope: str) -> None:
@@ -34,7 +32,7 @@ def register_toolbox(scope: str) -> None:
             import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
     except (ImportError, AssertionError) as error:  # the toolboxes assert on the version of mmcv
         raise UserError(
-            f'{scope}, which {TASK_OF_SCOPE[scope]} needs, cannot be imported: {error}; '
+            f'{scope}, which {TASK_OF_SCOPE[scope].noun} needs, cannot be imported: {error}; '
             '`emo-mm doctor` tells what to do'
         ) from error
 

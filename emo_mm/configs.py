@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.errors import UserError
+from emo_mm.tasks import TASKS
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
-
-TASKS = ('det', 'seg', 'cls')
 
 
 def config_root() -> Path:

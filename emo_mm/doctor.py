@@ -19,6 +19,7 @@ from emo_mm.configs import config_root
 from emo_mm.errors import UserError
 from emo_mm.ops.finder import CHOICES, choice
 from emo_mm.ops.install import ops_in_use
+from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 
 # import name -> the distribution that provides it, per stack; both stacks install into the same import names
@@ -33,7 +34,6 @@ STACKS = ('onedl', 'classic')
 # a distribution -> the one that has compiled ops in the same files
 COMPILED_TWIN = {'mmcv-lite': 'mmcv'}
 TESTED_PYTHON = (3, 11)
-TASK_OF = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def check_module(module: str, stack: str) -> Check:
     """Check that a module of the stack imports, and tell its version and the tested one if they differ."""
     distribution = DISTRIBUTIONS[module][stack]
     version = installed(distribution)
-    if version is None and module in TASK_OF:
-        return Check(module, True, f'not installed; only {TASK_OF[module]} needs it')
+    if version is None and module in TASK_OF_SCOPE:
+        return Check(module, True, f'not installed; only {TASK_OF_SCOPE[module].noun} needs it')
     if version is None:
         return Check(module, False, f'{distribution} is not installed', install_command(stack, distribution))
     return check_import(module, module, distribution, stack)
@@ -143,11 +143,11 @@ def check_module(module: str, stack: str) -> Check:
 
 def check_toolboxes(stack: str) -> Check:
     """Check that there is at least one toolbox to train with."""
-    present = [module for module in TASK_OF if installed(DISTRIBUTIONS[module][stack])]
+    present = [module for module in TASK_OF_SCOPE if installed(DISTRIBUTIONS[module][stack])]
     if not present:
-        wanted = ', '.join(f'{module} ({task})' for module, task in TASK_OF.items())
+        wanted = ', '.join(f'{module} ({task.noun})' for module, task in TASK_OF_SCOPE.items())
         return Check('toolboxes', False, f'none of {wanted}', install_command(stack))
-    return Check('toolboxes', True, f'{", ".join(TASK_OF[module] for module in present)} can be trained')
+    return Check('toolboxes', True, f'{", ".join(TASK_OF_SCOPE[module].noun for module in present)} can be trained')
 
 
 def check_import(name: str, module: str, distribution: str, stack: str) -> Check:

@@ -13,22 +13,21 @@ from emo_mm.data.shapes import generate
 from emo_mm.engine.launch import train
 from emo_mm.engine.options import TrainOptions
 from emo_mm.errors import UserError
+from emo_mm.tasks import TASK_OF_SCOPE, TASKS
 
-MODELS = {'det': 'ssdlite_emo_1m_demo', 'seg': 'deeplabv3_emo_1m_demo', 'cls': 'emo_1m_demo'}
-METRICS = {'mmdet': 'coco/bbox_mAP_50', 'mmseg': 'mIoU', 'mmpretrain': 'accuracy/top1'}  # by the toolbox of the config
 DATA = Path('data/shapes')  # where the demonstration configs look
 
 
 def main() -> int:
     """Run the demonstration of a task."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--task', choices=MODELS, default='det')
+    parser.add_argument('--task', choices=TASKS, default='det')
     parser.add_argument('--model', help='another config on the demonstration data')
     args = parser.parse_args()
     start = time.monotonic()
     try:
-        model = args.model or MODELS[args.task]
-        metric = METRICS[get_config(model).default_scope]
+        model = args.model or TASKS[args.task].demo
+        metric = TASK_OF_SCOPE[get_config(model).default_scope].demo_metric
         print(generate(DATA))
         metrics = train(TrainOptions(config=model, seed=0))
     except UserError as error:

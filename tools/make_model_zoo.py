@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from emo_mm.catalog import CATALOG, EMOV2_README, METRICS, Family, ModelEntry, published_as
+from emo_mm.tasks import TASKS
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -34,9 +35,7 @@ PAPERS = {
         'URL': 'https://arxiv.org/abs/2412.06674',
     },
 }
-TASKS = {'cls': 'Classification', 'det': 'Detection', 'seg': 'Segmentation'}
-# Names of tasks, data sets and metrics that the readers of metafiles know.
-METAFILE_TASKS = {'cls': 'Image Classification', 'det': 'Object Detection', 'seg': 'Semantic Segmentation'}
+# Names of data sets and metrics that the readers of metafiles know.
 METAFILE_DATASETS = {'COCO2017': 'COCO', 'ADE20K': 'ADE20K', 'ImageNet-1K': 'ImageNet-1k'}
 METAFILE_METRICS = {**METRICS, 'top1': 'Top 1 Accuracy'}
 
@@ -141,7 +140,7 @@ def model_zoo_page(counts: Mapping[str, Recount], counter: str) -> str:
         '*cut* (further decimals dropped), or **differs**, with a note. Where rounding and cutting give two figures, '
         'the published parameters are the cut ones, but for one.',
     ]
-    for task, title in TASKS.items():
+    for task, title in sorted((row.name, row.title) for row in TASKS.values()):
         lines += ['', f'## {title}']
         for family in _families(task):
             lines += ['', *_family_section(family, counts)]
@@ -312,7 +311,7 @@ def _model(entry: ModelEntry, counted: Recount) -> dict[str, Any]:
         },
         'Results': [
             {
-                'Task': METAFILE_TASKS[family.task],
+                'Task': TASKS[family.task].benchmark,
                 'Dataset': METAFILE_DATASETS[family.dataset],
                 'Metrics': {METAFILE_METRICS[key]: value for key, value in entry.metrics.items()},
             }
@@ -341,7 +340,7 @@ def files(counts: Mapping[str, Recount], counter: str, root: Path = ROOT) -> dic
         counter: What counted, with its version.
         root: The clone.
     """
-    metafiles = {f'configs/{task}/metafile.yml': _yaml(metafile(task, counts)) for task in TASKS}
+    metafiles = {f'configs/{task}/metafile.yml': _yaml(metafile(task, counts)) for task in sorted(TASKS)}
     contents = {
         'docs/model_zoo.md': model_zoo_page(counts, counter),
         **metafiles,

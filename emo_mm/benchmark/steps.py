@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.runtimes import DTYPE_OF, RUNTIMES
 from emo_mm.benchmark.subjects import subject_config
+from emo_mm.tasks import TASK_OF_SCOPE
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _end_to_end_step(model: Any, contestant: Contestant) -> Step:
     scope = cfg.default_scope
     DefaultScope.get_instance(f'benchmark-{scope}', scope_name=scope)  # the models look up parts as they predict
     pipeline = Compose(pipeline_cfg)
-    collate = FUNCTIONS.get(cfg.test_dataloader.get('collate_fn', {}).get('type', _COLLATE[scope]))
+    collate = FUNCTIONS.get(cfg.test_dataloader.get('collate_fn', {}).get('type', TASK_OF_SCOPE[scope].collate))
     files = [contestant.files[i % len(contestant.files)] for i in range(contestant.batch)]
 
     def step() -> Any:
@@ -123,7 +124,3 @@ def _end_to_end_step(model: Any, contestant: Contestant) -> Step:
             return model.test_step(collate(samples))
 
     return Step(step)
-
-
-# What the toolboxes' own loaders put batches together with.
-_COLLATE = {'mmdet': 'pseudo_collate', 'mmseg': 'pseudo_collate', 'mmpretrain': 'default_collate'}

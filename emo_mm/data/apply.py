@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.compat import TASK_OF_SCOPE
 from emo_mm.data import folders, masks
 from emo_mm.data.coco import CocoSplits, resolve_coco
 from emo_mm.data.config_parts import (
@@ -24,6 +23,7 @@ from emo_mm.data.config_parts import (
 from emo_mm.data.preflight import check_data
 from emo_mm.data.splits import SPLITS, DataRequest, count, inside, palette, shortlist
 from emo_mm.errors import UserError
+from emo_mm.tasks import TASK_OF_SCOPE
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -202,7 +202,7 @@ def _set_num_classes(cfg: Config, number: int) -> None:
     found = counting_parts(cfg)
     if not found:
         raise UserError(
-            f'{cfg.filename or "config"}: no part of the {TASK_OF_SCOPE[task_scope(cfg)]} model has num_classes, so it '
+            f'{cfg.filename or "config"}: no part of the {TASK_OF_SCOPE[task_scope(cfg)].model} has num_classes, so it '
             f"cannot be set to the data set's {number} classes; write num_classes in its head"
         )
     for part in found:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.compat import TASK_OF_SCOPE
 from emo_mm.errors import UserError
+from emo_mm.tasks import TASK_OF_SCOPE
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -26,7 +26,7 @@ def task_scope(cfg: Config) -> str:
     scope = cfg.get('default_scope')
     if scope not in TASK_OF_SCOPE:
         raise UserError(
-            f'{cfg.filename or "config"}: default_scope is {scope!r}; wanted is one of {list(TASK_OF_SCOPE)}'
+            f'{cfg.filename or "config"}: default_scope is {scope!r}; it must be one of {", ".join(TASK_OF_SCOPE)}'
         )
     return str(scope)
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from emo_mm.engine.checkpoints import POINTER
 from emo_mm.runtime.images import FORMATS
+from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 from emo_mm.visualization.curves import plot_curves, read_scalars
 from emo_mm.visualization.sheets import (
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from mmengine.model import BaseModel
     from mmengine.runner import Runner
 
-_TASKS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
 SHEET_IMAGES = 12
 
 
@@ -51,7 +51,7 @@ def write_report(runner: Runner, model: BaseModel, seconds: float) -> dict[str, 
     if not is_main_process():
         return {}
     work_dir = Path(runner.work_dir)
-    task = _TASKS[runner.cfg.default_scope]
+    task = TASK_OF_SCOPE[runner.cfg.default_scope].name
     scalars = read_scalars(work_dir)
     checkpoint = best_checkpoint(work_dir)
     metrics = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from emo_mm.data.config_parts import dataset_classes, split_datasets, task_scope, type_name
 from emo_mm.errors import UserError
@@ -12,8 +12,6 @@ from emo_mm.runtime.metadata import NMS, Preprocessing
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# default_scope of a config -> task
-TASKS: dict[str, Literal['det', 'seg', 'cls']] = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
 # Transforms of a test pipeline that leave the pixels alone.
 _NEUTRAL = {'LoadAnnotations', 'PackDetInputs', 'PackSegInputs', 'PackInputs'}
 

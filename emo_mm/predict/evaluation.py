@@ -11,11 +11,11 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData, PixelData
 
 from emo_mm.errors import UserError
-from emo_mm.predict.describe import TASKS
 from emo_mm.registry import MODELS
 from emo_mm.runtime import Predictor
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.results import Classification, Detections, Segmentation
+from emo_mm.tasks import TASK_OF_SCOPE
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -74,7 +74,7 @@ def use_deployed(cfg: Config, path: str) -> Metadata:
         UserError: If the file cannot be used, or is for another task.
     """
     metadata = Predictor(path).metadata
-    task = TASKS[cfg.default_scope]
+    task = TASK_OF_SCOPE[cfg.default_scope].name
     if metadata.task != task:
         raise UserError(f'{path} is a model for {metadata.task}, and the config is for {task}')
     cfg.model = dict(type='emo_mm.DeployedModel', path=path, batch_size=cfg.test_dataloader.get('batch_size', 1))

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from emo_mm.deploy import fuse
-from emo_mm.predict.describe import TASKS, classes_of, nms_of, preprocessing_of
+from emo_mm.predict.describe import classes_of, nms_of, preprocessing_of
 from emo_mm.predict.loading import LoadedModel, load_for_prediction
 from emo_mm.predict.network import NETWORKS
 from emo_mm.runtime.metadata import FORMAT_VERSION, InputSpec, Metadata, OutputSpec
 from emo_mm.runtime.predictor import Predictor
+from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 
 _OUTPUTS = {
@@ -103,7 +104,7 @@ def torch_metadata(loaded: LoadedModel, batch: int | None = None) -> Metadata:
     """
     how = preprocessing_of(loaded.cfg)
     classes, palette = classes_of(loaded.cfg, loaded.meta)
-    task = TASKS[loaded.cfg.default_scope]
+    task = TASK_OF_SCOPE[loaded.cfg.default_scope].name
     pads = how.pad_divisor > 1 or how.pad_size is not None
     # What is padded with is the mean, which is no whole number.
     spec = InputSpec('images', 'float32' if pads else 'uint8', 'NHWC', batch, None, None, normalized_inside=True)

@@ -203,7 +203,7 @@ def test_joined_data_sets_are_not_guessed_at(tmp_path: Path) -> None:
 def test_a_model_without_num_classes_is_refused(tmp_path: Path) -> None:
     cfg = det_config()
     cfg.model = dict(backbone=dict(num_classes=0))
-    with pytest.raises(UserError, match='no part of the detection model has num_classes'):
+    with pytest.raises(UserError, match='no part of the detector has num_classes'):
         apply_data(cfg, write_coco(tmp_path))
 
 

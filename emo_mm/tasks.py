@@ -1,0 +1,77 @@
+"""The tasks: one row each, with what the rest of the package asks of a task by its name or its toolbox.
+
+Only the standard library is imported, so that any room may ask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+TaskName = Literal['det', 'seg', 'cls']
+
+
+@dataclass(frozen=True)
+class Task:
+    """What differs between tasks and is no function.
+
+    Attributes:
+        name: Short name: folder of its configs, value of ``--task``, ``task`` in descriptions of deployed files.
+        scope: Toolbox that trains it, which is also the ``default_scope`` of its configs.
+        noun: For messages: "detection".
+        model: For messages: "detector".
+        title: Heading in lists of models.
+        benchmark: The task's name in OpenMMLab's metafiles.
+        demo: Config of its demonstration.
+        demo_metric: Metric that the demonstration prints, as the toolbox logs it.
+        collate: Function by which the toolbox's loaders put batches together.
+    """
+
+    name: TaskName
+    scope: str
+    noun: str
+    model: str
+    title: str
+    benchmark: str
+    demo: str
+    demo_metric: str
+    collate: str
+
+
+_ROWS = (
+    Task(
+        name='det',
+        scope='mmdet',
+        noun='detection',
+        model='detector',
+        title='Detection',
+        benchmark='Object Detection',
+        demo='ssdlite_emo_1m_demo',
+        demo_metric='coco/bbox_mAP_50',
+        collate='pseudo_collate',
+    ),
+    Task(
+        name='seg',
+        scope='mmseg',
+        noun='segmentation',
+        model='segmenter',
+        title='Segmentation',
+        benchmark='Semantic Segmentation',
+        demo='deeplabv3_emo_1m_demo',
+        demo_metric='mIoU',
+        collate='pseudo_collate',
+    ),
+    Task(
+        name='cls',
+        scope='mmpretrain',
+        noun='classification',
+        model='classifier',
+        title='Classification',
+        benchmark='Image Classification',
+        demo='emo_1m_demo',
+        demo_metric='accuracy/top1',
+        collate='default_collate',
+    ),
+)
+TASKS: dict[str, Task] = {row.name: row for row in _ROWS}
+TASK_OF_SCOPE: dict[str, Task] = {row.scope: row for row in _ROWS}
