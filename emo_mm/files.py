@@ -1,17 +1,18 @@
-"""Writing files whole."""
+"""Files that are complete or not there."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
-def written_whole(target: Path, durable: bool = True) -> Iterator[BinaryIO]:
+def atomic_write(target: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """Give a file to write, which appears at its place whole or not at all.
 
     It is written beside its place under a name that nobody can foresee, and never through a link that lies there; a
@@ -34,3 +35,21 @@ def written_whole(target: Path, durable: bool = True) -> Iterator[BinaryIO]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Write a JSON file, complete or not at all; a link or a device, such as ``/dev/stdout``, is written to as it is.
+
+    Args:
+        target: The place, in an existing folder.
+        content: What ``json`` can write.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    text = json.dumps(content, indent=1)
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        target.write_text(text, encoding='utf-8')
+        return
+    with atomic_write(target) as file:
+        file.write(text.encode())

@@ -11,7 +11,7 @@ from emo_mm.data.config_parts import parts, path_in, task_scope
 from emo_mm.data.faults import Content
 from emo_mm.data.splits import count
 from emo_mm.errors import UserError
-from emo_mm.files import written_whole
+from emo_mm.files import atomic_write
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -75,5 +75,5 @@ def _write_coco(source: Path, drops: dict[str, set[int]], target: Path) -> str:
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all: the processes of a distributed run write the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path, durable=False) as file:
+    with atomic_write(path, durable=False) as file:
         file.write(text.encode())

@@ -16,6 +16,7 @@ from emo_mm.deploy.formats import Format, Job, formats, sidecar
 from emo_mm.deploy.graph import Graph
 from emo_mm.deploy.options import AXES, ExportOptions, description, natural_size
 from emo_mm.errors import UserError, first_line
+from emo_mm.files import atomic_write
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.sessions import SESSIONS, available_cores
 
@@ -180,7 +181,8 @@ def write(kind: Format, job: Job, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         kind.write(job, path)
         if not kind.carries:
-            sidecar(path).write_text(job.metadata.to_json(), encoding='utf-8')
+            with atomic_write(sidecar(path)) as file:
+                file.write(job.metadata.to_json().encode())
     except UserError:
         raise
     except OSError as error:

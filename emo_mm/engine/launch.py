@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -14,6 +13,7 @@ from emo_mm.configs import explained
 from emo_mm.engine.allocator import keep_freed_memory
 from emo_mm.engine.options import RunOptions, TrainOptions, apply_train_options, load_run_config
 from emo_mm.errors import UserError
+from emo_mm.files import write_json
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -142,7 +142,7 @@ def evaluate(
     if runner.rank == 0 and not format_only:
         path = Path(out) if out else Path(cfg.work_dir) / 'test_metrics.json'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({'config': options.config, 'checkpoint': checkpoint, 'metrics': metrics}, indent=1))
+        write_json(path, {'config': options.config, 'checkpoint': checkpoint, 'metrics': metrics})
     leave_group(runner)
     return metrics
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from mmengine.dist import is_main_process
 from PIL import Image, ImageOps
 
 from emo_mm.engine.checkpoints import POINTER
+from emo_mm.files import write_json
 from emo_mm.runtime.images import FORMATS
 from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
@@ -69,7 +69,7 @@ def write_report(runner: Runner, model: BaseModel, seconds: float) -> dict[str, 
         'device': torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or 'cpu',
         'versions': {'emo_mm': __version__, 'torch': torch.__version__},
     }
-    (work_dir / 'metrics.json').write_text(json.dumps(metrics, indent=1))
+    write_json(work_dir / 'metrics.json', metrics)
     plot_curves(work_dir, work_dir / 'curves.png', task)
     if runner.val_loop is not None:
         if checkpoint is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from emo_mm.errors import UserError
-from emo_mm.files import written_whole
+from emo_mm.files import atomic_write
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.predictor import Outcome
 from emo_mm.runtime.results import Classification, Detections, Segmentation
@@ -126,7 +126,7 @@ class Writer:
     def close(self) -> None:
         """Write what was gathered for one file."""
         if self._entries is not None:
-            with written_whole(self._out / 'results.json') as file:
+            with atomic_write(self._out / 'results.json') as file:
                 file.write(json.dumps(self._entries).encode())
 
     def _save(self, folder: str, name: str, picture: Image.Image) -> None:
@@ -139,7 +139,7 @@ class Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.resolve().is_relative_to(self._out.resolve()):
             raise UserError(f'{path.parent}: is or is below a link that leads out of --out; remove it')
-        with written_whole(path, durable=False) as file:
+        with atomic_write(path, durable=False) as file:
             picture.save(file, format='PNG' if path.suffix == '.png' else 'JPEG', quality=90)
 
     def _json(self, outcome: Outcome) -> list[dict[str, Any]]:

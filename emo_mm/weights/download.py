@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from emo_mm.errors import UserError
-from emo_mm.files import written_whole
+from emo_mm.files import atomic_write
 from emo_mm.web import DownloadError, answer, without_secrets
 from emo_mm.weights.cache import cache_dir, git_blob_sha1, is_web_page, sha256_of
 from emo_mm.weights.hub import SCHEME, resolve_hub
@@ -179,7 +179,7 @@ def fetch(
     stall = STALL_SECONDS if stall_seconds is None else stall_seconds
     limit = MAX_BYTES if max_bytes is None else max_bytes
     try:
-        with written_whole(target) as file, answer(url, stall, MAX_SECONDS, limit) as got:
+        with atomic_write(target) as file, answer(url, stall, MAX_SECONDS, limit) as got:
             first = True
             # Without a terminal (disable=None) no bar is drawn: a log file needs none.
             with tqdm(
