@@ -172,6 +172,7 @@ def _check_masks(split: str, dataset: dict[str, Any], check: str, cache: CheckCa
             faults.append(Fault(split, 'mask without a label', mask_paths[index], '', None))
     if seen or not faults:
         masks.require_labels(pairs.mask_dir, sorted(seen), labels, len(mask_paths))
+    masks.check_palettes([Path(path) for path in masks.spread(mask_paths)])
     names = tuple(_listed_name(pairs, stem, dataset) for stem in pairs.stems)
     return Content(faults, {'images': len(names)}, names)
 

@@ -212,6 +212,7 @@ def check_labels(pairs: MaskPairs, labels: int) -> int:
         UserError: A mask is not as it must be.
     """
     stems = spread(pairs.stems)
+    check_palettes([pairs.mask(stem) for stem in stems])
     seen = np.zeros(256, dtype=bool)
     for stem in stems:
         mask = read_mask(pairs.mask(stem))
@@ -234,6 +235,42 @@ def check_labels(pairs: MaskPairs, labels: int) -> int:
     return len(stems)
 
 
+def check_palettes(paths: Sequence[Path]) -> None:
+    """Checks that masks with palettes give each label one colour.
+
+    Programs that save a colour mask with few colours number them anew in each file: by frequency, or as they come.
+
+    Raises:
+        UserError: The same label has two colours.
+    """
+    known: dict[int, tuple[tuple[int, ...], Path]] = {}
+    for path in paths:
+        for label, colour in _label_colours(path).items():
+            first, where = known.setdefault(label, (colour, path))
+            if first != colour:
+                raise UserError(
+                    f'{where} and {path}: label {label} is {first} in the palette of one and {colour} in that of the '
+                    'other, so their labels may mean different classes; write the masks with one palette, or as grey '
+                    'images of class numbers'
+                )
+
+
+def _label_colours(path: Path) -> dict[int, tuple[int, ...]]:
+    """Returns the colour of each label that a mask with a palette holds; nothing without one, or for one of greys."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.mode != 'P':
+                return {}
+            colours = image.getpalette() or []
+            labels = [label for _, label in image.getcolors() or []]
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError):
+        return {}  # the caller says so
+    if all(colours[3 * n : 3 * n + 3] == [n] * 3 for n in labels):
+        return {}
+    found = {n: tuple(colours[3 * n : 3 * n + 3]) for n in labels if isinstance(n, int) and n != IGNORED}
+    return {label: colour for label, colour in found.items() if colour}
+
+
 def require_labels(mask_dir: Path, seen: Sequence[int], labels: int, checked: int) -> None:
     """Checks that masks, together, hold something to learn.
 
@@ -247,11 +284,17 @@ def require_labels(mask_dir: Path, seen: Sequence[int], labels: int, checked: in
         UserError: They hold nothing but ignored pixels, or these and label 0.
     """
     used = [label for label in seen if label != IGNORED]
-    if not used or (labels > 1 and IGNORED in seen and used == [0]):
+    if not used or (IGNORED in seen and used == [0]):
         only = 'only label 0' if used else 'no label'
+        names = '' if labels > 1 else ', and the two classes named (the background first)'
         raise UserError(
             f'{mask_dir}: {count(checked, "mask")} checked and {only} found besides {IGNORED}, which is '
-            f'ignored; in masks of 0 and {IGNORED}, {IGNORED} must be rewritten as 1'
+            f'ignored; in masks of 0 and {IGNORED}, {IGNORED} must be rewritten as 1{names}'
+        )
+    if labels == 1:
+        raise UserError(
+            f'{mask_dir}: there is one class only, and each pixel is of it or ignored: nothing can be learned; name '
+            'the background too, as the first class'
         )
 
 

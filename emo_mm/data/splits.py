@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -164,11 +165,15 @@ def palette(number: int) -> list[tuple[int, int, int]]:
     return colours
 
 
+_CVAT_LINE = re.compile(r'[^:]+:(\d+,\d+,\d+)?:[^:]*:[^:]*')
+
+
 def read_classes(path: Path) -> list[str]:
     """Reads class names from a text file.
 
-    Either one name per line, in the order of the labels, or ``index name`` on every line (index 255 is the ignored
-    label and is left out). Empty lines and lines that start with ``#`` do not count.
+    Either one name per line, in the order of the labels; or ``index name`` on every line (index 255 is the ignored
+    label and is left out); or CVAT's ``name:red,green,blue:parts:actions``; or LabelMe's list, whose first line
+    ``__ignore__`` stands for the ignored label. Empty lines and lines that start with ``#`` do not count.
 
     Raises:
         UserError: The file cannot be read, is empty, repeats a name, or its indices are not 0, 1, 2, ...
@@ -187,8 +192,10 @@ def read_classes(path: Path) -> list[str]:
                 f'but are {shortlist(index for index, _ in numbered)}'
             )
         names = [name for _, name in numbered]
+    elif lines and all(_CVAT_LINE.fullmatch(line) for line in lines):
+        names = [line.partition(':')[0].strip() for line in lines]
     else:
-        names = lines
+        names = lines[1:] if lines[:1] == ['__ignore__'] else lines
     if not names:
         raise UserError(f'{path}: holds no class names; write one per line')
     repeated = sorted({name for name in names if names.count(name) > 1})

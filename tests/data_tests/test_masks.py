@@ -9,7 +9,7 @@ import pytest
 from data_trees import MASK_SIZE, shared, write_mask, write_masks, write_pairs
 from PIL import Image
 
-from emo_mm.data.masks import check_labels, find_folders, pair_up, resolve_masks, spread
+from emo_mm.data.masks import check_labels, check_palettes, find_folders, pair_up, resolve_masks, spread
 from emo_mm.data.splits import DataRequest, palette, read_classes
 from emo_mm.errors import UserError
 
@@ -161,3 +161,43 @@ def test_camvid_is_counted() -> None:
     found = resolve_masks(shared('camvid'))
     assert {split: len(pairs.stems) for split, pairs in found.splits.items()} == {'train': 367, 'val': 101, 'test': 233}
     assert (len(found.classes), found.classes[0]) == (11, 'Sky')
+
+
+@pytest.mark.parametrize(
+    ('text', 'classes'),
+    [
+        (
+            '# label:color_rgb:parts:actions\nbackground:0,0,0::\nsquare:220,30,30::\ndisc:::\n',
+            ['background', 'square', 'disc'],
+        ),
+        ('__ignore__\n_background_\nsquare\ndisc\n', ['_background_', 'square', 'disc']),
+        ('time: day\ntime: night\n', ['time: day', 'time: night']),
+    ],
+)
+def test_class_files_of_annotation_tools_are_understood(tmp_path: Path, text: str, classes: list[str]) -> None:
+    (tmp_path / 'labels.txt').write_text(text)
+    assert read_classes(tmp_path / 'labels.txt') == classes
+
+
+@pytest.mark.parametrize(('values', 'said'), [((0, 255), '255 must be rewritten as 1'), ((0, 0), 'one class only')])
+def test_masks_of_one_class_are_refused_with_the_way_out(tmp_path: Path, values: tuple[int, int], said: str) -> None:
+    write_pairs(tmp_path / 'i', tmp_path / 'm')
+    for path in (tmp_path / 'm').iterdir():
+        with Image.open(path) as mask:
+            mask = np.where(np.asarray(mask) > 0, values[1], values[0]).astype(np.uint8)
+        Image.fromarray(mask).save(path)
+    with pytest.raises(UserError, match=said):
+        check_labels(pair_up(tmp_path / 'i', tmp_path / 'm'), 1)
+
+
+def test_masks_whose_palettes_disagree_are_refused_by_two_files(tmp_path: Path) -> None:
+    for name, colours in (('a', (0, 0, 0, 200, 0, 0)), ('b', (0, 0, 0, 200, 0, 0)), ('c', (200, 0, 0, 0, 0, 0))):
+        mask = Image.fromarray(np.eye(4, dtype=np.uint8))
+        mask.putpalette(colours)
+        mask.save(tmp_path / f'{name}.png')
+    paths = [tmp_path / f'{name}.png' for name in 'abc']
+    check_palettes(paths[:2])
+    with pytest.raises(UserError, match=r'a\.png and .*c\.png: label 0 is \(0, 0, 0\)'):
+        check_palettes(paths)
+    Image.fromarray(np.eye(4, dtype=np.uint8)).save(tmp_path / 'c.png')  # grey: nothing to compare
+    check_palettes(paths)
