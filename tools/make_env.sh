@@ -201,7 +201,13 @@ say 2 "installing torch, the toolboxes and the development tools at the versions
 deploy=()
 [ "$stack" = classic ] || deploy=(-r "$pins/deploy.txt") # tested with the default stack only
 plain_mmcv=()
-[ "$ops" = compiled ] || plain_mmcv=(-r "$mmcv_pins")
+if [ "$ops" = torch ]; then
+    plain_mmcv=(-r "$mmcv_pins")
+    if [ -e "$venv/.mmcv" ]; then # compiled by an earlier run
+        step "$venv/bin/python" -m pip uninstall -y onedl-mmcv mmcv
+        rm -f "$venv/.mmcv"
+    fi
+fi
 # Built apart from torch, as pip does by itself, mmcv gets no compiled ops.
 step "$venv/bin/python" -m pip install --no-cache-dir \
     -r "$pins/$stack.txt" -r "$pins/dev.txt" "${deploy[@]}" "${plain_mmcv[@]}"
