@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.errors import MismatchError, UserError, printable
+from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args) or 0
     except MismatchError as error:
-        print(f'error: {error.finding}', file=sys.stderr)
+        print(f'error: {error.without_advice}', file=sys.stderr)
         return 1
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 # What the extras of the stacks bring and the bare package does without.
-_WITH_A_STACK = {'torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'cv2', 'matplotlib'}
+_WITH_A_STACK = {'torch', 'torchvision', 'mmengine', 'mmcv', *TASK_OF_SCOPE, 'cv2', 'matplotlib'}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from pathlib import Path
 from emo_mm.configs import config_root
 from emo_mm.errors import UserError
 from emo_mm.ops.finder import CHOICES, choice
-from emo_mm.ops.install import ops_in_use
+from emo_mm.ops.install import COMPILED_FROM, first_installed, ops_in_use
 from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 
@@ -31,8 +31,6 @@ DISTRIBUTIONS = {
     'mmpretrain': {'onedl': 'onedl-mmpretrain', 'classic': 'mmpretrain'},
 }
 STACKS = ('onedl', 'classic')
-# a distribution -> the one that has compiled ops in the same files
-COMPILED_TWIN = {'mmcv-lite': 'mmcv'}
 TESTED_PYTHON = (3, 11)
 
 
@@ -77,13 +75,7 @@ def installed(distribution: str) -> str | None:
 
 def installed_name(distribution: str) -> str | None:
     """Return under which name a distribution is installed: its own, or that of the one with compiled ops."""
-    for name in filter(None, (distribution, COMPILED_TWIN.get(distribution))):
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        return name
-    return None
+    return first_installed(dict.fromkeys((distribution, COMPILED_FROM.get(distribution, distribution))))
 
 
 def stacks_present() -> list[str]:
@@ -181,22 +173,30 @@ def check_cuda() -> Check:
     return Check('cuda', True, f'no GPU is usable ({built}); everything runs on the CPU')
 
 
-def check_mmcv_ops(device: str = 'cpu') -> Check:
+def check_mmcv_ops(stack: str, device: str = 'cpu') -> Check:
     """Tell which ops of mmcv are in use, and check what some of them answer.
 
     Args:
+        stack: ``onedl`` or ``classic``.
         device: ``cpu`` or ``cuda``.
     """
-    name, in_use = f'mmcv ops, {device}', ops_in_use()
+    name = f'mmcv ops, {device}'
     if os.environ.get('EMO_MM_OPS', 'auto').strip().lower() not in CHOICES:
         detail = f'EMO_MM_OPS is {os.environ["EMO_MM_OPS"]!r}; it must be {", ".join(CHOICES)}'
         return Check(name, False, detail, 'unset EMO_MM_OPS')
+    try:
+        in_use = ops_in_use()
+    except Exception as error:  # whatever the import of mmcv raises, which is a fault of its own row
+        detail = f'mmcv, whose ops they are, fails to import: {_short(error)}'
+        return Check(name, False, detail, _mend_import(error, stack, DISTRIBUTIONS['mmcv'][stack]))
+    if in_use == 'no mmcv':
+        return Check(name, False, 'mmcv is not installed', install_command(stack, DISTRIBUTIONS['mmcv'][stack]))
+    if in_use == 'none' and choice() == 'off':
+        return Check(name, False, 'mmcv has no compiled ops, and EMO_MM_OPS=off', 'unset EMO_MM_OPS')
     if in_use == 'none':
-        if choice() == 'off':
-            return Check(name, False, 'mmcv has no compiled ops, and EMO_MM_OPS=off', 'unset EMO_MM_OPS')
         detail = 'mmcv has no compiled ops, and the stand-ins of emo_mm are not found'
-        return Check(name, False, detail, f'pip install --force-reinstall --no-deps emo-mm=={__version__}')
-    fix = 'export EMO_MM_OPS=torch' if in_use == 'compiled' else install_command('onedl', 'torchvision')
+        return Check(name, False, detail, install_command(stack, 'emo-mm'))
+    fix = 'export EMO_MM_OPS=torch' if in_use == 'compiled' else install_command(stack, 'torchvision')
     try:
         wrong = wrong_ops(device)
     except Exception as error:  # a library of another torch raises ImportError, an op not compiled for a device another
@@ -274,11 +274,11 @@ def environment_checks() -> Iterator[Check]:
     yield check_toolboxes(stack)
     if not torch_found.ok:
         return
-    yield check_mmcv_ops()
+    yield check_mmcv_ops(stack)
     import torch
 
     if torch.cuda.is_available():
-        yield check_mmcv_ops('cuda')
+        yield check_mmcv_ops(stack, 'cuda')
     yield check_backbone(stack)
 
 
@@ -299,7 +299,7 @@ def require_tested_stack(stack: str, ops: str) -> None:
         # the CUDA bindings are pinned for Linux only
         if installed(name) != version and not (name.startswith('cuda-') and platform.system() != 'Linux')
     ]
-    checks = [check_stack(), check_import('cv2', 'cv2', 'opencv-python-headless', stack), check_mmcv_ops()]
+    checks = [check_stack(), check_import('cv2', 'cv2', 'opencv-python-headless', stack), check_mmcv_ops(stack)]
     faults += [f'{check.name}: {check.detail}' for check in checks if not check.ok]
     if ops_in_use() != ops:
         faults.append(f'the ops of mmcv are {ops_in_use()}, not {ops} (FORCE=1 starts over)')

@@ -22,16 +22,20 @@ class MismatchError(UserError):
     """Weights that do not fit a network.
 
     Args:
-        finding: What does not fit.
+        path: Their file.
+        reason: What does not fit.
         advice: What can be done about it from Python; the command line leaves it out.
 
     Attributes:
-        finding: As given.
+        reason: As given.
+        without_advice: The message for the command line.
     """
 
-    def __init__(self, finding: str, advice: str) -> None:
+    def __init__(self, path: object, reason: str, advice: str) -> None:
+        finding = f'{path} does not fit: {reason}'
         super().__init__(f'{finding}; {advice}')
-        self.finding = finding
+        self.reason = reason
+        self.without_advice = UserError(finding)
 
 
 def printable(text: str) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 from emo_mm import doctor
 from emo_mm.doctor import Check, check_data, format_check
 from emo_mm.errors import UserError
+from emo_mm.ops import install
 
 
 def write_image(path: Path, mode: str = 'RGB') -> None:
@@ -180,7 +181,8 @@ def pretend_installed(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str])
         raise PackageNotFoundError(name)
 
     known = SimpleNamespace(version=version, PackageNotFoundError=PackageNotFoundError)
-    monkeypatch.setattr(doctor, 'metadata', known)
+    for module in (doctor, install):
+        monkeypatch.setattr(module, 'metadata', known)
     monkeypatch.setattr(sys, 'prefix', '/usr')  # not the environment of a clone, so that pip commands are given
 
 
@@ -256,9 +258,9 @@ def test_an_op_that_answers_wrongly_is_a_fault(monkeypatch: pytest.MonkeyPatch) 
     import mmcv.ops
     import torch
 
-    assert doctor.check_mmcv_ops().ok
+    assert doctor.check_mmcv_ops('onedl').ok
     monkeypatch.setattr(mmcv.ops, 'nms', lambda boxes, scores, iou_threshold: (boxes, torch.tensor([0, 1, 2])))
-    check = doctor.check_mmcv_ops()
+    check = doctor.check_mmcv_ops('onedl')
     assert not check.ok
     assert 'wrongly: nms' in check.detail
 
@@ -271,19 +273,24 @@ def test_an_op_that_fails_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError('not compiled for this device')
 
     monkeypatch.setattr(mmcv.ops, 'roi_align', fail)
-    check = doctor.check_mmcv_ops()
+    check = doctor.check_mmcv_ops('onedl')
     assert not check.ok
     assert 'not compiled for this device' in check.detail
 
 
 @pytest.mark.parametrize(
     ('chosen', 'fix'),
-    [('auto', 'pip install --force-reinstall --no-deps emo-mm=='), ('off', 'unset EMO_MM_OPS'), ('none', 'unset')],
+    [
+        ('auto', 'pip install --no-cache-dir --force-reinstall --no-deps emo-mm=='),
+        ('off', 'unset EMO_MM_OPS'),
+        ('none', 'unset EMO_MM_OPS'),
+    ],
 )
 def test_an_mmcv_without_ops_is_a_fault(monkeypatch: pytest.MonkeyPatch, chosen: str, fix: str) -> None:
+    monkeypatch.setattr(sys, 'prefix', '/usr')
     monkeypatch.setattr(doctor, 'ops_in_use', lambda: 'none')
     monkeypatch.setenv('EMO_MM_OPS', chosen)
-    check = doctor.check_mmcv_ops()
+    check = doctor.check_mmcv_ops('onedl')
     assert not check.ok
     assert check.fix.startswith(fix)
 
@@ -319,6 +326,21 @@ def test_a_fault_is_printed_with_its_command() -> None:
     assert format_check(Check('mmcv', False, 'broken', 'make env')).splitlines()[1].split() == (
         ['fix', 'with:', 'make', 'env']
     )
+
+
+def test_an_mmcv_that_is_missing_or_does_not_import_is_a_fault_of_its_ops_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise ImportError('libGL.so.1: cannot open shared object file')
+
+    monkeypatch.setattr(sys, 'prefix', '/usr')
+    monkeypatch.setattr(doctor, 'ops_in_use', fail)
+    check = doctor.check_mmcv_ops('onedl')
+    assert not check.ok
+    assert 'opencv-python-headless' in check.fix
+    monkeypatch.setattr(doctor, 'ops_in_use', lambda: 'no mmcv')
+    check = doctor.check_mmcv_ops('classic')
+    assert not check.ok
+    assert check.fix.endswith('mmcv-lite==2.1.0')
 
 
 def test_ops_other_than_those_asked_for_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

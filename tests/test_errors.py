@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emo_mm.errors import UserError
+from emo_mm.errors import MismatchError, UserError
 
 
 def test_what_steers_a_terminal_is_escaped_and_lines_stay():
@@ -15,3 +15,9 @@ def test_a_line_without_end_is_cut():
     assert len(first) < 2000
     assert first.endswith('x ...')
     assert second == 'fix it'
+
+
+def test_a_mismatch_is_escaped_with_and_without_its_advice() -> None:
+    error = MismatchError('a.pth', 'tensor \x1b[31mred', 'strict=False loads what matches')
+    assert str(error) == 'a.pth does not fit: tensor \\x1b[31mred; strict=False loads what matches'
+    assert str(error.without_advice) == 'a.pth does not fit: tensor \\x1b[31mred'

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.data import folders, masks
-from emo_mm.data.coco import CocoSplits, resolve_coco
+from emo_mm.data.coco import resolve_coco
 from emo_mm.data.config_parts import (
     counting_parts,
     dataset_classes,
@@ -20,8 +20,8 @@ from emo_mm.data.config_parts import (
     task_scope,
     type_name,
 )
-from emo_mm.data.preflight import check_data
-from emo_mm.data.splits import SPLITS, DataRequest, count, inside, palette, shortlist
+from emo_mm.data.preflight import check_data, images_left_out
+from emo_mm.data.splits import SPLITS, DataRequest, inside, palette, shortlist
 from emo_mm.errors import UserError
 from emo_mm.tasks import TASK_OF_SCOPE
 
@@ -96,44 +96,11 @@ def _apply_coco(cfg: Config, request: DataRequest, training: bool, tolerant: boo
             if 'ann_file' in metric or 'Coco' in type_name(metric):
                 metric['ann_file'] = path_in({'data_root': root}, part.ann_file).as_posix()
     _set_num_classes(cfg, len(found.classes))
-    dropped = _images_left_out(cfg, found) if training else []
+    dropped = []
+    if training and (dataset := only_dataset(cfg, 'train')) is not None:
+        train = found.splits['train']
+        dropped = images_left_out(cfg, dataset, train.ann_file, train.file, found.classes)
     return found.lines() + dropped + _val_for_test(list(found.splits))
-
-
-def _images_left_out(cfg: Config, found: CocoSplits) -> list[str]:
-    """Return lines on the training images that mmdet's ``filter_cfg`` leaves out without a word.
-
-    Raises:
-        UserError: If none is left.
-    """
-    part = found.splits.get('train')
-    dataset = only_dataset(cfg, 'train') or {}
-    how = dataset.get('filter_cfg') or {}
-    if part is None or not how:
-        return []
-    # a data set may be wrapped in another, such as RepeatDataset
-    place = 'train_dataloader.dataset' + ('.dataset' if 'dataset' in cfg.train_dataloader.dataset else '')
-    least = how.get('min_size', 0)
-    small = {index for index, size in enumerate(part.sizes) if all(map(_is_size, size)) and min(size) < least}
-    empty = set(part.without_boxes) - small if how.get('filter_empty_gt') else set()
-    lines = []
-    if small:
-        lines.append(
-            f'train: {len(small)} of {count(part.images, "image")} left out, less than {least} pixels wide or high; '
-            f'--cfg-options {place}.filter_cfg.min_size=1 keeps them'
-        )
-    if empty:
-        lines.append(
-            f'train: {len(empty)} of {count(part.images, "image")} left out, they have no box; as images of the '
-            f'background they are kept by --cfg-options {place}.filter_cfg.filter_empty_gt=False'
-        )
-    if len(small | empty) == part.images:
-        raise UserError(f'{part.ann_file}: no image is left to train on; ' + '; '.join(lines))
-    return lines
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _apply_masks(cfg: Config, request: DataRequest, training: bool, tolerant: bool) -> list[str]:

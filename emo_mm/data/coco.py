@@ -95,6 +95,7 @@ class CocoFile:
         annotations: How many it has, usable or not.
         faults: Single entries that cannot be used.
         without_boxes: Indices of the images that have no usable box.
+        listed: Classes of all annotations of each image, usable or not.
     """
 
     path: Path
@@ -110,6 +111,7 @@ class CocoFile:
     annotations: int
     faults: tuple[EntryFault, ...]
     without_boxes: tuple[int, ...]
+    listed: tuple[frozenset[str], ...]
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,7 @@ class CocoSplit:
         images: Number of images listed.
         present: Number of them that exist.
         boxes: Number of usable boxes of the classes trained.
-        without_boxes: Indices of the images that have no box.
-        sizes: Width and height that the file gives for each image.
+        file: All that the annotation file holds.
         notes: Oddities that are no faults.
     """
 
@@ -132,8 +133,7 @@ class CocoSplit:
     images: int
     present: int
     boxes: int
-    without_boxes: tuple[int, ...] = ()
-    sizes: tuple[tuple[Any, Any], ...] = ()
+    file: CocoFile
     notes: tuple[str, ...] = ()
 
 
@@ -216,6 +216,7 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
     indices = {image['id']: index for index, image in reversed(list(enumerate(images)))}
     boxes = Counter(dict.fromkeys(names, 0))
     used: set[int] = set()
+    listed = [frozenset[str]()] * len(images)
     ids: set[Any] = set()
     unusable = crowds = orphans = 0
     for position, box in enumerate(annotations):
@@ -225,6 +226,8 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
         if kind:
             name = '' if image is None else str(image['file_name'])
             faults.append(EntryFault(kind, 'annotations', position, name, detail))
+        if index is not None:
+            listed[index] |= _declared(box['category_id'], name_of)
         if index is None:
             orphans += 1
         elif kind and kind not in HARMLESS:
@@ -251,7 +254,14 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
         annotations=len(annotations),
         faults=tuple(faults),
         without_boxes=tuple(index for index in range(len(images)) if index not in used),
+        listed=tuple(listed),
     )
+
+
+def _declared(category: Any, name_of: dict[Any, str]) -> frozenset[str]:
+    """Return the name of a category, nothing for one that is not declared."""
+    known = isinstance(category, (int, str)) and category in name_of
+    return frozenset((name_of[category],)) if known else frozenset()
 
 
 # Told, but used for training as it is: photographs cut the objects at their borders, and so should boxes.
@@ -264,7 +274,7 @@ def _faulty_images(images: list[dict[str, Any]]) -> list[EntryFault]:
     entries: dict[str, list[int]] = {}
     for index, image in enumerate(images):
         entries.setdefault(str(image['id']), []).append(index)
-        if not all(_is_number(image[key]) and image[key] > 0 for key in ('width', 'height')):
+        if not all(is_number(image[key]) and image[key] > 0 for key in ('width', 'height')):
             detail = f'{image["width"]!r} x {image["height"]!r}'
             faults.append(EntryFault('image without a size', 'images', index, str(image['file_name']), detail))
     for same in entries.values():
@@ -297,12 +307,12 @@ def _fault_of_box(
     category, bbox, area = box['category_id'], box['bbox'], box['area']
     if category not in name_of:
         return 'undeclared category', f'annotation {number}: category {category}'
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, (*bbox, area))):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, (*bbox, area))):
         return 'bbox that is no box', f'annotation {number} has bbox {bbox!r} and area {area!r}'
     left, top, width, height = bbox
     if not (width >= 1 and height >= 1 and area > 0):
         return 'box of no area', f'annotation {number}: bbox {bbox}, area {area}'
-    if not all(map(_is_number, (image['width'], image['height']))):
+    if not all(map(is_number, (image['width'], image['height']))):
         return '', ''  # a fault of the image
     right, bottom = left + width, top + height
     if min(right, image['width']) <= max(left, 0) or min(bottom, image['height']) <= max(top, 0):
@@ -312,7 +322,8 @@ def _fault_of_box(
     return '', ''
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Tell whether a value of a JSON file is a finite number; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -497,8 +508,7 @@ def resolve_coco(request: DataRequest, training: bool = True, tolerant: bool = F
             images=len(file.images),
             present=present,
             boxes=boxes,
-            without_boxes=file.without_boxes,
-            sizes=file.sizes,
+            file=file,
             notes=oddities(file, classes),
         )
     return CocoSplits(root, classes, found)

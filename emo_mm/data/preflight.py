@@ -16,7 +16,7 @@ from emo_mm.data.config_parts import (
     task_scope,
     type_name,
 )
-from emo_mm.data.splits import shortlist
+from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +80,49 @@ def _check_coco(cfg: Config, split: str, dataset: dict[str, Any], tolerant: bool
     present = coco.require_images(file, image_dir, f'--{split}-images', tolerant)
     boxes = coco.count_boxes(file, classes, required=split != 'test')
     notes = [f'  note: {note}' for note in coco.oddities(file, classes)]
-    return [coco.summary(split, dataset['ann_file'], present, len(file.images), boxes, classes), *notes]
+    dropped = images_left_out(cfg, dataset, dataset['ann_file'], file, classes) if split == 'train' else []
+    return [coco.summary(split, dataset['ann_file'], present, len(file.images), boxes, classes), *notes, *dropped]
+
+
+def images_left_out(
+    cfg: Config, dataset: dict[str, Any], ann_file: str, file: coco.CocoFile, classes: Sequence[str]
+) -> list[str]:
+    """Return lines on the training images that mmdet's ``filter_cfg`` leaves out without a word.
+
+    Args:
+        cfg: The whole config.
+        dataset: The part of it that reads the file, without wrappers.
+        ann_file: The annotation file, as it is called in messages.
+        file: What it holds.
+        classes: The classes to train.
+
+    Raises:
+        UserError: If no image is left.
+    """
+    how = dataset.get('filter_cfg') or {}
+    least, number = how.get('min_size', 0), count(len(file.images), 'image')
+    small = {index for index, size in enumerate(file.sizes) if all(map(coco.is_number, size)) and min(size) < least}
+    empty = set()
+    if how.get('filter_empty_gt'):
+        empty = {index for index, names in enumerate(file.listed) if names.isdisjoint(classes)} - small
+    lines = []
+    if small:
+        keep = _setting(cfg, 'filter_cfg.min_size=1')
+        lines.append(f'train: {len(small)} of {number} left out: less than {least} pixels wide or high{keep}')
+    if empty:
+        keep = _setting(cfg, 'filter_cfg.filter_empty_gt=False')
+        lines.append(f'train: {len(empty)} of {number} left out: no box of the classes{keep}')
+    if len(small | empty) == len(file.images):
+        raise UserError(f'{ann_file}: no image is left to train on; ' + '; '.join(lines))
+    return lines
+
+
+def _setting(cfg: Config, change: str) -> str:
+    """Return how a setting of the training data is changed so that images stay; nothing where they are several."""
+    place, node = 'train_dataloader.dataset', cfg.train_dataloader.dataset
+    while 'dataset' in node:  # a wrapper such as RepeatDataset
+        place, node = f'{place}.dataset', node['dataset']
+    return '' if 'datasets' in node else f'; --cfg-options {place}.{change} keeps them'
 
 
 def _check_masks(cfg: Config, split: str, dataset: dict[str, Any], tolerant: bool) -> list[str]:

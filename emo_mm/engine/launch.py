@@ -64,13 +64,15 @@ def _fetch_weights(cfg: Config) -> None:
     Raises:
         UserError: If they cannot be loaded; the message says how to train without.
     """
-    from emo_mm.weights import resolve_weights
+    from emo_mm.weights import PUBLISHED, resolve_weights
 
     start = cfg.model.get('backbone', {}).get('init_cfg')
-    if not isinstance(start, dict) or start.get('type') != 'Pretrained' or not isinstance(start.get('checkpoint'), str):
+    weights = start.get('checkpoint') if isinstance(start, dict) and start.get('type') == 'Pretrained' else None
+    # names of other libraries, such as torchvision://, are MMEngine's to resolve
+    if weights not in PUBLISHED and not str(weights).startswith(('https://', 'http://', 'hf://')):
         return
     try:
-        resolve_weights(start['checkpoint'])
+        resolve_weights(str(weights))
     except UserError as error:
         raise UserError(f'{error}; or train from scratch: --weights none') from None
 
@@ -106,8 +108,10 @@ def evaluate(
     from emo_mm.predict.loading import doubt_about
     from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
+    from emo_mm.weights.hub import local_model
     from emo_mm.weights.loading import unwrapped
 
+    checkpoint = local_model(checkpoint)
     if reduced_decoding and options.cache is not None:
         raise UserError('--reduced-decoding and --cache exclude each other: an image is decoded whole to be kept')
     if reduced_decoding and is_deployed(checkpoint):

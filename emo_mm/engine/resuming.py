@@ -123,7 +123,7 @@ def _check_classes(cfg: Config, checkpoint: Checkpoint) -> None:
     if checkpoint.classes is None or not datasets or not cfg.get('default_scope'):
         return
     classes = dataset_classes(datasets[0], task_scope(cfg))
-    if classes is None or classes == checkpoint.classes:
+    if classes is None or tuple(map(str, classes)) == checkpoint.classes:
         return
     raise UserError(
         f'--resume {checkpoint.path}: it was trained for {count(len(checkpoint.classes), "class", "classes")} '

@@ -116,7 +116,7 @@ def deform_conv_backward_parameters(
     def convolve(w: Tensor) -> Tensor:
         return _deform_conv(input, offset, w, None, (dH, dW), (padH, padW), (dilationH, dilationW))
 
-    (gradient,) = _gradients(convolve, [torch.empty_like(grad_weight).fill_(0)], grad_output)
+    (gradient,) = _gradients(convolve, [torch.zeros_like(grad_weight)], grad_output)
     grad_weight += scale * gradient
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Literal
 
 from emo_mm.errors import UserError
 
-# What provides ``mmcv``: as installed -> the distribution that has the compiled ops
-_COMPILED_FROM = {'onedl-mmcv': 'onedl-mmcv', 'mmcv-lite': 'mmcv', 'mmcv': 'mmcv'}
+# What provides ``mmcv``: as installed -> the distribution that has the compiled ops, in the same files
+COMPILED_FROM = {'onedl-mmcv': 'onedl-mmcv', 'mmcv-lite': 'mmcv', 'mmcv': 'mmcv'}
 
 
 class MissingOpError(UserError, NotImplementedError):
@@ -29,7 +30,12 @@ class MissingOpError(UserError, NotImplementedError):
 
 def provider() -> str | None:
     """Return the distribution that provides ``mmcv``, None if none does."""
-    for name in _COMPILED_FROM:
+    return first_installed(COMPILED_FROM)
+
+
+def first_installed(distributions: Iterable[str]) -> str | None:
+    """Return the first of several distributions that is installed, None if none is."""
+    for name in distributions:
         try:
             metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -42,7 +48,7 @@ def compile_command() -> str:
     """Return the command that installs mmcv with its ops compiled, at the version that is installed."""
     name = provider() or 'onedl-mmcv'
     try:
-        pinned = f'{_COMPILED_FROM[name]}=={metadata.version(name)}'
+        pinned = f'{COMPILED_FROM[name]}=={metadata.version(name)}'
     except metadata.PackageNotFoundError:
         pinned = name
     # torch must be seen by the build, and pip's cache may hold a wheel for another torch

@@ -14,12 +14,12 @@ from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import MismatchError, UserError
 from emo_mm.weights.claims import SHARED
 from emo_mm.weights.embedded import plain_values, unknown_type
+from emo_mm.weights.hub import local_model
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
 
-CHECKPOINT_SUFFIXES = ('.pth', '.pt', '.safetensors')
 _CONFIG_PARTS = ('default_scope', 'model', 'test_dataloader')  # what prediction reads of a config
 # Types that a config of a checkpoint may name: a class of the toolbox, of ours or of mmcv, never a path to import.
 _TYPE = re.compile(r'(?:(?:emo_mm|mmdet|mmseg|mmpretrain|mmcv|mmengine)\.)?[A-Za-z]\w*')
@@ -57,10 +57,11 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
     """
     from mmengine.logging import print_log
 
-    from emo_mm.weights import load_model, read_checkpoint
+    from emo_mm.weights import CHECKPOINT_SUFFIXES, load_model, read_checkpoint
     from emo_mm.weights.checkpoint import content_sha256
 
-    if str(model).endswith(CHECKPOINT_SUFFIXES):
+    model = local_model(model)
+    if model.endswith(CHECKPOINT_SUFFIXES):
         if weights is not None:
             raise UserError(
                 f'--model {model} is a checkpoint already; with --weights the model is the name of a config'
@@ -80,7 +81,7 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
     except MismatchError as error:
         if weights is model or not isinstance(checkpoint.meta.get('cfg'), str):
             raise
-        reason = _other_classes(cfg, checkpoint.meta) or error.finding.partition(' does not fit: ')[2]
+        reason = _other_classes(cfg, checkpoint.meta) or error.reason
         raise UserError(
             f'{weights} does not fit {name}: {reason}; --model {weights} alone takes the config '
             'that it was trained with'

@@ -18,9 +18,10 @@ from emo_mm.errors import UserError
 from emo_mm.runtime.outputs import Writer
 from emo_mm.runtime.predictor import Outcome, Predictor
 from emo_mm.runtime.results import Classification, Detections
-from emo_mm.runtime.sessions import is_deployed
+from emo_mm.runtime.sessions import SESSIONS, is_deployed
 from emo_mm.runtime.sources import find_sources
-from emo_mm.weights.hub import SCHEME, resolve_hub
+from emo_mm.weights import CHECKPOINT_SUFFIXES
+from emo_mm.weights.hub import local_model
 
 # Boxes that score lower are seldom worth looking at; models keep those above 0.02 or so, for evaluations.
 DISPLAY_THRESHOLD = 0.3
@@ -122,23 +123,12 @@ def _with_defaults(options: PredictOptions) -> PredictOptions:
     threshold = options.score_threshold
     if threshold is None and options.coco_ids is None:
         threshold = DISPLAY_THRESHOLD
-    model = str(resolve_hub(options.model)) if options.model.startswith(SCHEME) else options.model
-    return replace(options, model=model, score_threshold=threshold)
+    return replace(options, model=local_model(options.model), score_threshold=threshold)
 
 
 def _boxes_line(boxes: int, threshold: float) -> str:
     advice = '' if boxes or threshold < 0.05 else '; --score-threshold 0.05 shows weaker ones'
     return f'{boxes} {"box scores" if boxes == 1 else "boxes score"} above {threshold:g}{advice}'
-
-
-# Formats that `emo-mm export` writes and that this command does not run, by the ending of their files.
-_OTHER_FORMATS = {
-    '.tflite': 'LiteRT',
-    '.pte': 'ExecuTorch',
-    '.pt2': 'torch.export',
-    '.mnn': 'MNN',
-    '.mlpackage': 'Core ML',
-}
 
 
 def _open(options: PredictOptions) -> Predictor:
@@ -147,11 +137,11 @@ def _open(options: PredictOptions) -> Predictor:
             if given:
                 raise UserError(f'{flag}: {options.model} is a deployed file, to which it does not apply')
         return Predictor(options.model, options.batch, options.score_threshold)
-    other = _OTHER_FORMATS.get(Path(options.model).suffix.lower())
-    if other is not None:
+    path = Path(options.model)
+    if path.exists() and path.suffix and path.suffix not in ('.py', *CHECKPOINT_SUFFIXES):
         raise UserError(
-            f'--model {options.model}: {other} files are not run by this command yet; export the same model with '
-            '--format onnx or --format openvino'
+            f'--model {options.model}: only {", ".join((*SESSIONS, *CHECKPOINT_SUFFIXES))} files are run here; export '
+            'the model to one of these formats too: emo-mm export --format onnx'
         )
     try:
         from emo_mm.predict.session import torch_predictor

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+# Endings of checkpoints.
+CHECKPOINT_SUFFIXES = ('.pth', '.pt', '.safetensors')
 _HOMES = {
     'PUBLISHED': 'registry',
     'format_weights_table': 'listing',

@@ -49,6 +49,11 @@ def resolve_hub(address: str) -> Path:
         ) from None
 
 
+def local_model(model: str | Path) -> str:
+    """Return the path of a model given by an address on the Hub, and anything else as it is."""
+    return str(resolve_hub(str(model))) if str(model).startswith(SCHEME) else str(model)
+
+
 def _only_weights(address: str, files: list[str]) -> str:
     """Return the one file of weights of a repository; the first suffix that any file has decides.
 

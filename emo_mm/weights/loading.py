@@ -207,8 +207,9 @@ def _load(
         advice = _advice(module, offered, report)
         if strict:
             raise MismatchError(
-                f'{checkpoint.path} does not fit: {report.loaded}/{report.total} {part} tensors match, nothing was '
-                f'loaded; {report.mismatches()}{advice}',
+                checkpoint.path,
+                f'{report.loaded}/{report.total} {part} tensors match, nothing was loaded; '
+                f'{report.mismatches()}{advice}',
                 'strict=False loads what matches',
             )
         print_log(f'{checkpoint.path}: {report.mismatches()}{advice}', logger='current', level=logging.WARNING)

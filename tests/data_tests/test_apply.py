@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -348,8 +350,31 @@ def test_images_that_mmdet_leaves_out_are_counted(tmp_path: Path, wrapped: bool)
     cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dataset) if wrapped else dataset
     lines = apply_data(cfg, request)
     place = 'dataset.dataset.filter_cfg' if wrapped else 'train_dataloader.dataset.filter_cfg'
-    assert any('1 of 6 images left out, less than 16 pixels' in line and place in line for line in lines)
-    assert any('2 of 6 images left out, they have no box' in line and place in line for line in lines)
+    assert any('1 of 6 images left out: less than 16 pixels' in line and place in line for line in lines)
+    assert any('2 of 6 images left out: no box' in line and place in line for line in lines)
     only_dataset(cfg, 'train').filter_cfg.min_size = 64
     with pytest.raises(UserError, match='no image is left to train on'):
         apply_data(cfg, request)
+
+
+def test_the_images_that_are_said_to_be_left_out_are_those_that_mmdet_leaves_out(tmp_path: Path) -> None:
+    """Also where an image has boxes of classes that are not trained, unusable boxes or crowds only."""
+    content = annotations(('cat', 'dog'), images=8)
+    boxes = content['annotations']
+    boxes[0]['iscrowd'] = 1  # stays: an image of a crowd
+    boxes[1]['bbox'] = [4, 4, 0, 0]  # a dog of no size; not trained
+    boxes[2]['bbox'] = [4, 4, 0, 0]  # a cat of no size: mmdet keeps the image
+    content['annotations'] = boxes[:6]
+    content['images'][4]['width'] = 8
+    request, cfg = write_coco(tmp_path, content), det_config()
+    (tmp_path / 'cats.txt').write_text('cat\n')
+    dataset = only_dataset(cfg, 'train')
+    dataset.filter_cfg = dict(filter_empty_gt=True, min_size=16)
+    lines = apply_data(cfg, replace(request, classes=str(tmp_path / 'cats.txt')), tolerant=True)
+    said = [int(found[1]) for line in lines if (found := re.match(r'train: (\d+) of 8 images left out', line))]
+    assert said == [1, 5]
+    assert len(build(cfg, 'train').dataset) == 8 - sum(said)  # inside RepeatDataset
+    again = check_data(cfg, training=True, tolerant=True)  # the same words where a config names the data itself
+    assert [line for line in again if 'images left out' in line] == [
+        line for line in lines if 'images left out' in line
+    ]

@@ -10,8 +10,11 @@ import time
 import pytest
 import torch
 import toy_training as toy
+from mmengine.config import Config
 
 from emo_mm.data.shapes import generate
+from emo_mm.engine.launch import _fetch_weights
+from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox
 
@@ -255,3 +258,17 @@ def test_a_checkpoint_of_other_classes_is_not_resumed(run, shapes, run_cli, tmp_
     assert '2 classes (cat, dog)' in done.err
     assert '--weights' in done.err
     assert done.err.count('\n') == 1
+
+
+@pytest.mark.parametrize('name', ['torchvision://resnet18', 'open-mmlab://resnet50'])
+def test_names_of_other_libraries_are_left_to_mmengine(name):
+    _fetch_weights(Config(dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=name))))))
+
+
+def test_weights_that_cannot_be_downloaded_name_the_way_without(monkeypatch, tmp_path):
+    monkeypatch.setenv('EMO_MM_CACHE', str(tmp_path))
+    cfg = Config(
+        dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='http://127.0.0.1:9/w.pth'))))
+    )
+    with pytest.raises(UserError, match='--weights none'):
+        _fetch_weights(cfg)

@@ -261,7 +261,8 @@ def test_a_format_that_is_not_run_is_named(run_cli, tmp_path):
     (tmp_path / 'x.tflite').write_bytes(b'there')
     done = run_cli('predict', tmp_path / 'cat.png', '--model', tmp_path / 'x.tflite')
     assert done.code == 1
-    assert 'LiteRT files are not run' in done.err
+    assert 'only .onnx, .xml' in done.err
+    assert '--format onnx' in done.err
 
 
 @pytest.mark.parametrize('command', ['train ssdlite_emo_1m_demo', 'test ssdlite_emo_1m_demo x.pth', 'flops emo_1m'])
