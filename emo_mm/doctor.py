@@ -202,8 +202,8 @@ def check_mmcv_ops(stack: str, device: str = 'cpu') -> Check:
     except Exception as error:  # a library of another torch raises ImportError, an op not compiled for a device another
         return Check(name, False, f'{_WORDS[in_use]} fail: {_short(error)}', fix)
     if wrong:
-        return Check(name, False, f'{_WORDS[in_use]} answer wrongly: {", ".join(wrong)}', fix)
-    return Check(name, True, f'{_WORDS[in_use]}; nms, RoIAlign and deformable convolution answer rightly')
+        return Check(name, False, f'{_WORDS[in_use]} give wrong answers: {", ".join(wrong)}', fix)
+    return Check(name, True, f'{_WORDS[in_use]}; nms, RoIAlign and deformable convolution give the right answers')
 
 
 _WORDS = {'compiled': "mmcv's compiled ops", 'torch': "emo_mm's PyTorch stand-ins (docs/ops.md)"}

@@ -262,7 +262,7 @@ def test_an_op_that_answers_wrongly_is_a_fault(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(mmcv.ops, 'nms', lambda boxes, scores, iou_threshold: (boxes, torch.tensor([0, 1, 2])))
     check = doctor.check_mmcv_ops('onedl')
     assert not check.ok
-    assert 'wrongly: nms' in check.detail
+    assert 'wrong answers: nms' in check.detail
 
 
 @pytest.mark.toolbox

@@ -99,8 +99,12 @@ def images_left_out(
     Raises:
         UserError: If no image is left.
     """
-    how = dataset.get('filter_cfg') or {}
+    how = dataset.get('filter_cfg')
+    if not isinstance(how, dict):
+        return []
     least, number = how.get('min_size', 0), count(len(file.images), 'image')
+    if not coco.is_number(least):
+        raise UserError(f'filter_cfg.min_size of the training data is {least!r}; it must be a number of pixels')
     small = {index for index, size in enumerate(file.sizes) if all(map(coco.is_number, size)) and min(size) < least}
     empty = set()
     if how.get('filter_empty_gt'):

@@ -66,13 +66,16 @@ def _fetch_weights(cfg: Config) -> None:
     """
     from emo_mm.weights import PUBLISHED, resolve_weights
 
-    start = cfg.model.get('backbone', {}).get('init_cfg')
-    weights = start.get('checkpoint') if isinstance(start, dict) and start.get('type') == 'Pretrained' else None
+    part: Any = cfg
+    for key in ('model', 'backbone', 'init_cfg'):
+        part = part.get(key) if isinstance(part, dict | type(cfg)) else None
+    pretrained = isinstance(part, dict) and part.get('type') == 'Pretrained'
+    weights = str(part.get('checkpoint')) if pretrained else ''
     # names of other libraries, such as torchvision://, are MMEngine's to resolve
-    if weights not in PUBLISHED and not str(weights).startswith(('https://', 'http://', 'hf://')):
+    if weights not in PUBLISHED and not weights.startswith(('https://', 'http://', 'hf://')):
         return
     try:
-        resolve_weights(str(weights))
+        resolve_weights(weights)
     except UserError as error:
         raise UserError(f'{error}; or train from scratch: --weights none') from None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emo_mm.compat import register_toolbox, use_faster_coco_metric
 from emo_mm.configs import check_arguments, find_config, get_config
 from emo_mm.data.config_parts import split_datasets
+from emo_mm.data.preflight import training_splits
 from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
 
@@ -109,7 +110,7 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
         )
     _merge(cfg, options.cfg_options)
     _check_parts(cfg, training)
-    _take_a_lone_class_as_one(cfg)
+    _take_a_lone_class_as_one(cfg, training)
     checked = options.check is not None
     if options.data.given:
         lines = apply_data(cfg, options.data, training, tolerant=checked)
@@ -290,9 +291,9 @@ def _check_parts(cfg: Config, training: bool) -> None:
                 raise UserError(f'{part} has {one!r}; its entries must be dicts')
 
 
-def _take_a_lone_class_as_one(cfg: Config) -> None:
+def _take_a_lone_class_as_one(cfg: Config, training: bool) -> None:
     """Read ``classes=('cat')``, which Python takes for a text, as one class; toolboxes would read c, a and t."""
-    for split in SPLITS:
+    for split in training_splits(training):
         for dataset in split_datasets(cfg, split):
             known = dataset.get('metainfo')
             if isinstance(known, dict) and isinstance(known.get('classes'), str):

@@ -22,7 +22,12 @@ def fit_warm_up(schedulers: list[dict[str, Any]], iterations: int) -> list[str]:
     for scheduler in schedulers:
         kind = str(scheduler.get('type', '')).rpartition('.')[2]
         length = scheduler.get('end')
-        if kind not in _FACTOR or scheduler.get('by_epoch', True) or scheduler.get('begin', 0) or length is None:
+        if (
+            kind not in _FACTOR
+            or scheduler.get('by_epoch', True)
+            or scheduler.get('begin', 0)
+            or not isinstance(length, int)
+        ):
             continue
         if length <= longest:
             continue

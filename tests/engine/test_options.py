@@ -114,5 +114,5 @@ def test_a_number_out_of_range_is_refused_by_its_flag(flag, value):
 
 def test_a_lone_class_without_its_comma_is_one_class():
     cfg = Config(dict(train_dataloader=dict(dataset=dict(type='CocoDataset', metainfo=dict(classes='cat')))))
-    _take_a_lone_class_as_one(cfg)
+    _take_a_lone_class_as_one(cfg, training=True)
     assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == ('cat',)

@@ -23,7 +23,7 @@ from emo_mm.models.layers.pointwise import add
 
 try:
     from torch.compiler import is_exporting
-except ImportError:  # torch below 2.7, to which exporting is not pinned
+except ImportError:  # torch below 2.7; exporting is pinned to a newer one
 
     def is_exporting() -> bool:
         """Return False: these versions do not tell exporting from compiling."""
