@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -337,9 +338,9 @@ def _log_short_runs(cfg: Config) -> None:
 def _check_work_dir(work_dir: Path) -> None:
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
-        probe = work_dir / '.writable'
-        probe.touch()
-        probe.unlink()
+        # a file without a name: the processes of a distributed run probe at the same moment
+        with tempfile.TemporaryFile(dir=work_dir):
+            pass
     except OSError as error:
         raise UserError(
             f'work directory {work_dir} cannot be written: {error.strerror}; give another --work-dir'

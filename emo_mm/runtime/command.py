@@ -137,12 +137,6 @@ def _open(options: PredictOptions) -> Predictor:
             if given:
                 raise UserError(f'{flag}: {options.model} is a deployed file, to which it does not apply')
         return Predictor(options.model, options.batch, options.score_threshold)
-    path = Path(options.model)
-    if path.exists() and path.suffix and path.suffix not in ('.py', *CHECKPOINT_SUFFIXES):
-        raise UserError(
-            f'--model {options.model}: only {", ".join((*SESSIONS, *CHECKPOINT_SUFFIXES))} files are run here; export '
-            'the model to one of these formats too: emo-mm export --format onnx'
-        )
     try:
         from emo_mm.predict.session import torch_predictor
     except ImportError as error:
@@ -150,11 +144,20 @@ def _open(options: PredictOptions) -> Predictor:
             f'--model {options.model}: a model in PyTorch needs what is missing here ({error.name}); without it only '
             'deployed files (.onnx, .xml) can be used'
         ) from None
-    # standard output is for the results; toolboxes log to it
-    with redirect_stdout(sys.stderr):
-        return torch_predictor(
-            options.model, options.weights, options.batch, options.score_threshold, compiled=options.compiled
-        )
+    try:
+        # standard output is for the results; toolboxes log to it
+        with redirect_stdout(sys.stderr):
+            return torch_predictor(
+                options.model, options.weights, options.batch, options.score_threshold, compiled=options.compiled
+            )
+    except UserError as error:
+        path = Path(options.model)
+        if not path.exists() or path.suffix in ('.py', *CHECKPOINT_SUFFIXES):
+            raise
+        raise UserError(
+            f'{error}; of files, {", ".join((*SESSIONS, *CHECKPOINT_SUFFIXES))} are run here: export the model to one '
+            'of these formats too, with emo-mm export --format onnx'
+        ) from None
 
 
 def _line(outcome: Outcome, classes: Sequence[str]) -> str:

@@ -1,10 +1,13 @@
 """The options of a run end up in its config, and wrong ones are named."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from mmengine.config import Config
 
 from emo_mm.engine.options import (
     TrainOptions,
+    _check_work_dir,
     _merge,
     _take_a_lone_class_as_one,
     apply_train_options,
@@ -116,3 +119,9 @@ def test_a_lone_class_without_its_comma_is_one_class():
     cfg = Config(dict(train_dataloader=dict(dataset=dict(type='CocoDataset', metainfo=dict(classes='cat')))))
     _take_a_lone_class_as_one(cfg, training=True)
     assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == ('cat',)
+
+
+def test_many_processes_may_check_one_work_dir_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: _check_work_dir(tmp_path / 'work'), range(400)))
+    assert list((tmp_path / 'work').iterdir()) == []

@@ -261,7 +261,7 @@ def test_a_format_that_is_not_run_is_named(run_cli, tmp_path):
     (tmp_path / 'x.tflite').write_bytes(b'there')
     done = run_cli('predict', tmp_path / 'cat.png', '--model', tmp_path / 'x.tflite')
     assert done.code == 1
-    assert 'only .onnx, .xml' in done.err
+    assert 'of files, .onnx, .xml' in done.err
     assert '--format onnx' in done.err
 
 
