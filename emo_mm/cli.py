@@ -287,11 +287,11 @@ def _add_benchmark_commands(commands: Any) -> None:
 
 def _list(args: argparse.Namespace) -> None:
     if args.paths:
-        from emo_mm.configs import find_config, list_models
+        from emo_mm.config.names import find_config, list_models
 
         print('\n'.join(str(find_config(name)) for name in list_models(args.task)))
         return
-    from emo_mm.catalog import format_models_table
+    from emo_mm.config.catalog import format_models_table
 
     print(format_models_table(args.task))
 
@@ -327,8 +327,8 @@ def _test(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     from dataclasses import fields
 
-    from emo_mm.deploy.export import export
-    from emo_mm.deploy.options import ExportOptions
+    from emo_mm.export.options import ExportOptions
+    from emo_mm.export.run import export
 
     export(ExportOptions(**{field.name: getattr(args, field.name) for field in fields(ExportOptions)}))
 
@@ -336,13 +336,13 @@ def _export(args: argparse.Namespace) -> None:
 def _predict(args: argparse.Namespace) -> int:
     from dataclasses import fields
 
-    from emo_mm.runtime.command import PredictOptions, predict
+    from emo_mm.predict.command import PredictOptions, predict
 
     return predict(PredictOptions(**{field.name: getattr(args, field.name) for field in fields(PredictOptions)}))
 
 
 def _data_shapes(args: argparse.Namespace) -> None:
-    from emo_mm.data.shapes import generate
+    from emo_mm.data.shapes.generate import generate
 
     print(generate(args.root, num_train=args.num_train, num_val=args.num_val, seed=args.seed))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
@@ -16,7 +15,6 @@ from emo_mm.tasks import TASK_OF_SCOPE
 
 if TYPE_CHECKING:
     from mmengine.config import Config
-    from mmengine.runner import Runner
 
 
 def register_toolbox(scope: str) -> None:
@@ -73,42 +71,3 @@ def use_faster_coco_metric(cfg: Config) -> bool:
                 evaluator['type'] = 'FasterCocoMetric'
                 found = True
     return found
-
-
-def cpu_runner(cfg: Config, base: type[Runner]) -> Runner:
-    """Return the runner of a config for data-parallel training between processes on CPUs, where MMEngine expects GPUs.
-
-    MMEngine selects a CUDA device before it makes the process group and gives its data-parallel wrapper a device
-    index. A group that exists is left alone, and so are the device ids that the config gives. The BatchNorms must be
-    synchronised before the model is wrapped, by ours: the wrapper refuses torch's own on CPUs.
-
-    Args:
-        cfg: The config.
-        base: The class of runner to extend.
-    """
-    import torch.distributed as dist
-    from torch import nn
-
-    from emo_mm.engine.sync_bn import synchronise_batchnorm
-
-    class CPURunner(base):
-        def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-            count = synchronise_batchnorm(model) if synchronises else 0
-            self.logger.info(f'{count} BatchNorm layers are synchronised over {self.world_size} processes')
-            return super().wrap_model(model_wrapper_cfg, model)
-
-    if not dist.is_initialized():
-        if cfg.launcher == 'slurm':
-            os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
-            os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
-            os.environ.setdefault('LOCAL_RANK', os.environ['SLURM_LOCALID'])
-        dist.init_process_group('gloo')
-    cfg.env_cfg.dist_cfg = dict(backend='gloo')
-    cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel',
-        device_ids=None,
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    synchronises = cfg.pop('sync_bn', None) is not None
-    return CPURunner.from_cfg(cfg)

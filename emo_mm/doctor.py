@@ -12,25 +12,25 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 
-from emo_mm.configs import config_root
 from emo_mm.errors import UserError
 from emo_mm.ops.finder import CHOICES, choice
-from emo_mm.ops.install import COMPILED_FROM, first_installed, ops_in_use
+from emo_mm.ops.install import ops_in_use
+from emo_mm.stack import (
+    DISTRIBUTIONS,
+    STACKS,
+    config_root,
+    installed,
+    installed_name,
+    read_pins,
+    stack_pins,
+    stacks_present,
+)
 from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 
-# import name -> the distribution that provides it, per stack; both stacks install into the same import names
-DISTRIBUTIONS = {
-    'mmengine': {'onedl': 'onedl-mmengine', 'classic': 'mmengine'},
-    'mmcv': {'onedl': 'onedl-mmcv', 'classic': 'mmcv-lite'},
-    'mmdet': {'onedl': 'onedl-mmdetection', 'classic': 'mmdet'},
-    'mmseg': {'onedl': 'onedl-mmsegmentation', 'classic': 'mmsegmentation'},
-    'mmpretrain': {'onedl': 'onedl-mmpretrain', 'classic': 'mmpretrain'},
-}
-STACKS = ('onedl', 'classic')
 TESTED_PYTHON = (3, 11)
 
 
@@ -52,37 +52,6 @@ class Check:
 
 
 # --- what is installed ------------------------------------------------------------------------------------------------
-def read_pins(*names: str) -> dict[str, str]:
-    """Return the versions this release is tested with, by distribution, as ``requirements/<name>.txt`` list them."""
-    folder = config_root().parent / 'requirements'
-    text = '\n'.join((folder / f'{name}.txt').read_text(encoding='utf-8') for name in names)
-    return dict(re.findall(r'^([\w.-]+)==([^\s;]+)', text, re.MULTILINE))
-
-
-def stack_pins(stack: str) -> dict[str, str]:
-    """Return the tested versions of everything that runs on one stack, by distribution."""
-    return read_pins('build', 'common', stack, f'mmcv-{stack}')
-
-
-def installed(distribution: str) -> str | None:
-    """Return the version of a distribution without its local part (``+cu130``), None if it is not installed.
-
-    mmcv with its compiled ops counts as ``mmcv-lite``.
-    """
-    name = installed_name(distribution)
-    return metadata.version(name).split('+')[0] if name else None
-
-
-def installed_name(distribution: str) -> str | None:
-    """Return under which name a distribution is installed: its own, or that of the one with compiled ops."""
-    return first_installed(dict.fromkeys((distribution, COMPILED_FROM.get(distribution, distribution))))
-
-
-def stacks_present() -> list[str]:
-    """Return the stacks of which any distribution is installed."""
-    return [s for s in STACKS if any(installed(names[s]) for names in DISTRIBUTIONS.values())]
-
-
 def install_command(stack: str, *distributions: str) -> str:
     """Return the command that installs distributions at their tested versions, or the whole stack if none is named.
 
@@ -317,7 +286,7 @@ def check_data(folder: str | Path) -> list[Check]:
     Returns:
         A check per annotation file or split.
     """
-    from emo_mm.data.masks import find_folders
+    from emo_mm.data.layouts.masks import find_folders
     from emo_mm.data.splits import SPLITS
 
     root = Path(folder)
@@ -340,7 +309,7 @@ def check_data(folder: str | Path) -> list[Check]:
 
 def annotation_files(root: Path) -> list[Path]:
     """Find the COCO files of a tree that list boxes: all in ``annotations/``, elsewhere those named for a split."""
-    from emo_mm.data.coco import OTHER_TASKS
+    from emo_mm.data.layouts.coco import OTHER_TASKS
     from emo_mm.data.splits import SPLIT_NAMES
 
     def words(path: Path) -> set[str]:
@@ -354,7 +323,14 @@ def annotation_files(root: Path) -> list[Path]:
 
 def check_annotation_file(root: Path, path: Path) -> Check:
     """Check that a COCO annotation file parses and that all its images are there."""
-    from emo_mm.data.coco import count_boxes, find_image_dir, missing_images, oddities, read_annotations, summary
+    from emo_mm.data.layouts.coco import (
+        count_boxes,
+        find_image_dir,
+        missing_images,
+        oddities,
+        read_annotations,
+        summary,
+    )
     from emo_mm.data.splits import SPLIT_NAMES, count, inside, shortlist
 
     name = inside(root, path)
@@ -383,7 +359,7 @@ def check_annotation_file(root: Path, path: Path) -> Check:
 
 def check_mask_split(root: Path, split: str) -> list[Check]:
     """Check the pairs of images and masks of a split, and up to 50 of its masks; nothing if there is no such split."""
-    from emo_mm.data.masks import IGNORED, check_labels, find_folders, pair_up
+    from emo_mm.data.layouts.masks import IGNORED, check_labels, find_folders, pair_up
     from emo_mm.data.splits import inside
 
     folders = find_folders(root, split)
@@ -403,7 +379,7 @@ def check_mask_split(root: Path, split: str) -> list[Check]:
 
 def check_folder_split(root: Path, split: str) -> list[Check]:
     """Count the images in the class folders of a split; nothing if there is no such split."""
-    from emo_mm.data.folders import count_images, find_split, summary
+    from emo_mm.data.layouts.folders import count_images, find_split, summary
     from emo_mm.data.splits import inside
 
     folder = find_split(root, split)

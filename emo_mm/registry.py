@@ -7,7 +7,9 @@ therefore listed here by name and its module is imported only when the name is a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -33,7 +35,13 @@ class LazyRegistry(Registry):
         super().__init__(name, parent=parent, scope='emo_mm', locations=['emo_mm.registry'])
         self.lazy_modules = modules
 
-    def get(self, key: str) -> type | None:
+    def function(self, name: str) -> Callable[..., Any]:
+        """Return the function registered as ``name``, which rooms below that of the function call by its name."""
+        found = self.get(name)
+        assert found is not None  # listed below
+        return found
+
+    def get(self, key: str) -> Any:
         """Return the component called ``key``, importing its module on the first request."""
         name = key.removeprefix('emo_mm.')
         if name in self.lazy_modules and name not in self.module_dict:
@@ -58,16 +66,16 @@ HOOKS = LazyRegistry(
     {
         'PlainCheckpointHook': 'emo_mm.engine.hooks',
         'ProgressHook': 'emo_mm.engine.hooks',
-        'FiniteHook': 'emo_mm.engine.finite',
-        'SafeCheckpointHook': 'emo_mm.engine.checkpoints',
+        'FiniteHook': 'emo_mm.engine.guard.finite',
+        'SafeCheckpointHook': 'emo_mm.engine.resume.checkpoints',
     },
 )
 LOOPS = LazyRegistry(
     'loop',
     MMENGINE_LOOPS,
     {
-        'ResumableEpochLoop': 'emo_mm.engine.loops',
-        'ResumableIterLoop': 'emo_mm.engine.loops',
+        'ResumableEpochLoop': 'emo_mm.engine.resume.loops',
+        'ResumableIterLoop': 'emo_mm.engine.resume.loops',
     },
 )
 DATASETS = LazyRegistry('dataset', MMENGINE_DATASETS, {})
@@ -75,13 +83,19 @@ TRANSFORMS = LazyRegistry(
     'transform',
     MMENGINE_TRANSFORMS,
     {
-        'Expand': 'emo_mm.data.box_transforms',
-        'MinIoURandomCrop': 'emo_mm.data.box_transforms',
-        'LoadCachedImage': 'emo_mm.data.loading',
-        'LoadResizedImage': 'emo_mm.data.loading',
+        'Expand': 'emo_mm.data.speed.box_transforms',
+        'MinIoURandomCrop': 'emo_mm.data.speed.box_transforms',
+        'LoadCachedImage': 'emo_mm.data.speed.loading',
+        'LoadResizedImage': 'emo_mm.data.speed.loading',
     },
 )
 METRICS = LazyRegistry('metric', MMENGINE_METRICS, {})
 INITIALIZERS = LazyRegistry(
-    'weight initializer', MMENGINE_INITIALIZERS, {'LayerScaleInit': 'emo_mm.models.layer_scale_init'}
+    'weight initializer',
+    MMENGINE_INITIALIZERS,
+    {
+        'LayerScaleInit': 'emo_mm.models.layer_scale_init',
+        'init_backbone_from': 'emo_mm.weights.loading',
+        'load_exactly': 'emo_mm.weights.loading',
+    },
 )

@@ -14,7 +14,7 @@ def train(rank: int, folder: Path) -> int:
     from mmengine.runner import Runner
 
     from emo_mm.compat import cpu_runner
-    from emo_mm.engine.finite import guard_numbers
+    from emo_mm.engine.guard.finite import guard_numbers
     from emo_mm.errors import UserError
 
     torch.set_num_threads(1)

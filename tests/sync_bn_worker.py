@@ -5,7 +5,7 @@ import os
 import torch
 import torch.distributed as dist
 
-from emo_mm.engine.sync_bn import CPUSyncBatchNorm
+from emo_mm.engine.cpu.sync_bn import CPUSyncBatchNorm
 
 
 def data():

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from emo_mm.catalog import CATALOG, EMOV2_README, METRICS, ModelEntry, format_models_table, published_as
-from emo_mm.configs import find_config, list_models
+from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, ModelEntry, format_models_table, published_as
+from emo_mm.config.names import find_config, list_models
 from emo_mm.errors import UserError
 from emo_mm.models.emov2 import ARCHS
 

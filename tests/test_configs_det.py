@@ -7,7 +7,8 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from emo_mm.configs import build_model, get_config, list_models
+from emo_mm.config.build import build_model
+from emo_mm.config.names import get_config, list_models
 from emo_mm.models.emo import ARCHS
 from emo_mm.models.emov2 import ARCHS as EMOV2_ARCHS
 
@@ -209,7 +210,7 @@ def test_the_faster_evaluator_gives_equal_figures_where_the_stack_has_it(tmp_pat
     from mmengine.registry import METRICS
 
     from emo_mm.compat import register_toolbox, use_faster_coco_metric
-    from emo_mm.data.shapes import generate
+    from emo_mm.data.shapes.generate import generate
 
     register_toolbox('mmdet')
     root = generate(tmp_path / 'shapes', num_train=1, num_val=12).root

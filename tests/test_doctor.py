@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from emo_mm import doctor
+from emo_mm import stack as stack_room
 from emo_mm.doctor import Check, check_data, format_check
 from emo_mm.errors import UserError
 from emo_mm.ops import install
@@ -181,7 +182,7 @@ def pretend_installed(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str])
         raise PackageNotFoundError(name)
 
     known = SimpleNamespace(version=version, PackageNotFoundError=PackageNotFoundError)
-    for module in (doctor, install):
+    for module in (stack_room, install):
         monkeypatch.setattr(module, 'metadata', known)
     monkeypatch.setattr(sys, 'prefix', '/usr')  # not the environment of a clone, so that pip commands are given
 

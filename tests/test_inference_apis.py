@@ -17,9 +17,10 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from emo_mm.configs import build_model, find_config, get_config
+from emo_mm.config.build import build_model
+from emo_mm.config.names import find_config, get_config
 from emo_mm.engine.hooks import PlainCheckpointHook
-from emo_mm.weights.naming import official_names
+from emo_mm.models.names import official_names
 
 pytestmark = pytest.mark.toolbox
 

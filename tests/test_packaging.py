@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from emo_mm.doctor import DISTRIBUTIONS
+from emo_mm.stack import DISTRIBUTIONS
 from emo_mm.version import __version__
 
 BUILD_INPUTS = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'CHANGELOG.md', 'Makefile')
@@ -152,7 +152,7 @@ def test_import_and_list_need_the_standard_library_only(clean_venv: Path, tmp_pa
 @pytest.mark.toolbox
 def test_a_model_is_built_from_the_wheel(clean_venv: Path, tmp_path: Path) -> None:
     statement = (
-        'import emo_mm; from emo_mm.configs import config_root; '
+        'import emo_mm; from emo_mm.stack import config_root; '
         "model = emo_mm.build_model('ssdlite_emo_1m_coco'); print(config_root(), type(model.backbone).__name__)"
     )
     out = run(sys.executable, '-c', statement, cwd=tmp_path, PYTHONPATH=str(site_packages(clean_venv)))
@@ -202,7 +202,7 @@ def test_only_the_extras_ask_for_a_stack(wheel: Path) -> None:
 
 
 def test_every_pin_stands_in_one_file(repo_root: Path) -> None:
-    from emo_mm.doctor import read_pins
+    from emo_mm.stack import read_pins
 
     shared = [set(read_pins(name)) for name in ('build', 'common', 'dev', 'deploy')]
     for stack in ('onedl', 'classic'):

@@ -59,8 +59,8 @@ FEW = {
 def test_the_own_training_tool_of_each_toolbox_runs_our_configs(scope, tmp_path):
     from importlib.util import find_spec
 
-    from emo_mm.configs import find_config
-    from emo_mm.data.shapes import generate
+    from emo_mm.config.names import find_config
+    from emo_mm.data.shapes.generate import generate
 
     tool = Path(find_spec(scope).origin).parent / '.mim' / 'tools' / 'train.py'
     if not tool.is_file():

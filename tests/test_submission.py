@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from emo_mm.configs import build_model
-from emo_mm.data.shapes import generate
+from emo_mm.config.build import build_model
+from emo_mm.data.shapes.generate import generate
 
 pytestmark = pytest.mark.toolbox
 

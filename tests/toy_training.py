@@ -28,10 +28,10 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from emo_mm.compat import cpu_runner
-from emo_mm.engine import atomic, checkpoints
+from emo_mm.engine.cpu.runner import cpu_runner
 from emo_mm.engine.launch import leave_group
-from emo_mm.engine.resuming import make_resumable, resume
+from emo_mm.engine.resume import atomic, checkpoints
+from emo_mm.engine.resume.resuming import make_resumable, resume
 
 IMAGES, BATCH, EPOCHS = 10, 2, 4
 ITERS = EPOCHS * IMAGES // BATCH

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from emo_mm.configs import get_config
-from emo_mm.data.shapes import generate
+from emo_mm.config.names import get_config
+from emo_mm.data.shapes.generate import generate
 from emo_mm.engine.launch import train
 from emo_mm.engine.options import TrainOptions
 from emo_mm.errors import UserError

@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument('--out', type=Path, default=ROOT / 'docs' / 'deployment.md', metavar='FILE')
     args = parser.parse_args()
 
-    from emo_mm.deploy.matrix import MODELS, Plan, matrix, table, write_into
+    from emo_mm.export.matrix import MODELS, Plan, matrix, table, write_into
 
     ways = [(way.split(',')[0], [*way.split(','), 'float32'][1]) for way in args.ways or ()]
     batches = [] if args.untimed else args.batch

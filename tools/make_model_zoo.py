@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from emo_mm.catalog import CATALOG, EMOV2_README, METRICS, Family, ModelEntry, published_as
+from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, Family, ModelEntry, published_as
 from emo_mm.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTICE = 'Written by tools/make_model_zoo.py from emo_mm/catalog.py; do not edit.'
+NOTICE = 'Written by tools/make_model_zoo.py from emo_mm/config/catalog.py; do not edit.'
 PAPERS = {
     'EMO': {
         'Title': 'Rethinking Mobile Block for Efficient Attention-based Models',
@@ -64,7 +64,8 @@ def recount(entry: ModelEntry) -> Recount:
     import torch
 
     from emo_mm.benchmark import count
-    from emo_mm.configs import build_model, get_config
+    from emo_mm.config.build import build_model
+    from emo_mm.config.names import get_config
 
     model = build_model(entry.name)
     if not entry.family.with_auxiliary and model.with_auxiliary_head:

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from emo_mm.configs import find_config
-from emo_mm.data.shapes import generate
+from emo_mm.config.names import find_config
+from emo_mm.data.shapes.generate import generate
 from emo_mm.data.splits import DataRequest
 from emo_mm.engine.launch import train
 from emo_mm.engine.options import TrainOptions

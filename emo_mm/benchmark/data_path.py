@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from emo_mm.data.config_parts import parts
+from emo_mm.config.parts import parts
 from emo_mm.engine.launch import build_runner
 from emo_mm.engine.options import RunOptions, load_run_config
 from emo_mm.errors import UserError

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from emo_mm.configs import build_from_config, get_config
+from emo_mm.config.build import build_from_config
+from emo_mm.config.names import get_config
 from emo_mm.errors import UserError
 from emo_mm.predict.session import torch_predictor
 from emo_mm.runtime import Detections, Predictor

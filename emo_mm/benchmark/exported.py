@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from emo_mm.deploy.formats import OPSET, quiet
+from emo_mm.export.formats import OPSET, quiet
 
 Network = Callable[[Tensor], list[np.ndarray]]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from emo_mm.doctor import DISTRIBUTIONS, installed
+from emo_mm.stack import DISTRIBUTIONS, installed
 from emo_mm.version import __version__
 
 

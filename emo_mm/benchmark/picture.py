@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from matplotlib.transforms import Bbox
 
 from emo_mm.benchmark.results import Results, Row
-from emo_mm.catalog import METRICS
+from emo_mm.config.catalog import METRICS
 
 _COLOURS = ('#d9652b', '#1f5fa8', '#3a9150', '#8a5bb0', '#b08a1e', '#4f4f4f', '#c2467f', '#2a9aa5')
 _OURS = ('EMO', 'EMOv2')

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from emo_mm.errors import UserError
-from emo_mm.weights.naming import official_names
+from emo_mm.models.names import official_names
 
 
 class PlainClassifier(nn.Module):

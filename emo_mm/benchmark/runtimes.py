@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.subjects import Size
-from emo_mm.catalog import CATALOG
+from emo_mm.config.catalog import CATALOG
 from emo_mm.errors import UserError
 from emo_mm.models.pyramid import MobilePyramid
 
@@ -75,7 +75,7 @@ def place(model: nn.Module, contestant: Contestant) -> nn.Module:
 
 
 def fold(model: nn.Module, size: Size) -> nn.Module:
-    """Return a copy for inference with norms folded: ours by ``emo_mm.deploy.fuse``, a peer's BatchNorms by mmcv.
+    """Return a copy for inference with norms folded: ours by ``fuse``, a peer's BatchNorms by mmcv.
 
     Args:
         model: The network, which stays as it is.
@@ -86,7 +86,7 @@ def fold(model: nn.Module, size: Size) -> nn.Module:
             convolution to follow it, which not every network keeps.
     """
     if any(isinstance(module, MobilePyramid) for module in model.modules()):
-        from emo_mm.deploy import fuse
+        from emo_mm.models.inference.fuse import fuse
 
         return fuse(model)
     from mmcv.cnn import fuse_conv_bn
@@ -163,7 +163,7 @@ def _openvino(contestant: Contestant, images: Tensor) -> Network:
 
 def _deploy_form(contestant: Contestant) -> nn.Module:
     """Return the form that is exported: ours as `emo-mm export` makes it, a peer as built."""
-    from emo_mm.deploy.form import deploy_form
+    from emo_mm.export.traceable import deploy_form
 
     model = contestant.subject.build(for_inference=True)
     return model if contestant.subject.is_peer else deploy_form(model, contestant.size)
@@ -219,7 +219,7 @@ RUNTIMES: dict[str, Runtime] = {
     ),
     'eager': Runtime('as built', _eager),
     'fused': Runtime(
-        'norms folded: emo_mm.deploy.fuse, or for a peer mmcv.cnn.fuse_conv_bn',
+        'norms folded: emo_mm.models.inference.fuse, or for a peer mmcv.cnn.fuse_conv_bn',
         _fused,
         modes=('forward', 'e2e'),
     ),

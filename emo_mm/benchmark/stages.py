@@ -24,7 +24,7 @@ from emo_mm.benchmark.machine import Machine, describe_machine
 from emo_mm.benchmark.plan import BenchmarkOptions, make_plan, with_suite
 from emo_mm.benchmark.runtimes import RUNTIMES
 from emo_mm.benchmark.steps import example_images
-from emo_mm.engine.allocator import keep_freed_memory
+from emo_mm.engine.cpu.allocator import keep_freed_memory
 from emo_mm.errors import UserError
 
 _aten = torch.ops.aten

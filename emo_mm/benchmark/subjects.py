@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.catalog import CATALOG
-from emo_mm.configs import build_model, find_config, get_config, list_models
+from emo_mm.config.build import build_model
+from emo_mm.config.catalog import CATALOG
+from emo_mm.config.names import find_config, get_config, list_models
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emo_mm.benchmark.subjects import BACKBONES, PEERS
-from emo_mm.configs import list_models
+from emo_mm.config.names import list_models
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from emo_mm.benchmark.counting import Complexity, count
 from emo_mm.benchmark.memory import Memory, measure_memory
 from emo_mm.benchmark.runtimes import RUNTIMES, fold
 from emo_mm.benchmark.steps import Step, make_step
-from emo_mm.engine.allocator import give_back_freed_memory, keep_freed_memory
+from emo_mm.engine.cpu.allocator import give_back_freed_memory, keep_freed_memory
 
 WARM_UP = 3  # steps after the preparation
 TURN_WARM_UP = 2  # steps before each turn: pages that were given back come back, caches fill

@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.data import folders, masks
-from emo_mm.data.coco import resolve_coco
-from emo_mm.data.config_parts import (
+from emo_mm.config.parts import (
     counting_parts,
     dataset_classes,
     image_prefixes,
@@ -20,6 +18,8 @@ from emo_mm.data.config_parts import (
     task_scope,
     type_name,
 )
+from emo_mm.data.layouts import folders, masks
+from emo_mm.data.layouts.coco import resolve_coco
 from emo_mm.data.preflight import check_data, images_left_out
 from emo_mm.data.splits import SPLITS, DataRequest, inside, palette, shortlist
 from emo_mm.errors import UserError

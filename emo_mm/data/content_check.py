@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from emo_mm.data import coco, folders, masks
-from emo_mm.data.check_cache import CheckCache
-from emo_mm.data.config_parts import (
+from emo_mm.config.parts import (
     dataset_classes,
     image_prefixes,
     path_in,
@@ -26,7 +24,9 @@ from emo_mm.data.config_parts import (
     type_name,
 )
 from emo_mm.data.faults import Content, Fault, summary, table, write_list
-from emo_mm.data.file_check import FileAnswer, check_files
+from emo_mm.data.files.cache import CheckCache
+from emo_mm.data.files.check import FileAnswer, check_files
+from emo_mm.data.layouts import coco, folders, masks
 from emo_mm.data.leave_out import leave_out
 from emo_mm.data.preflight import labels_in_masks, training_splits
 from emo_mm.data.splits import count, files_under, shortlist

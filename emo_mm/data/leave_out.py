@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.data.coco import parse_annotations
-from emo_mm.data.config_parts import parts, path_in, task_scope
+from emo_mm.config.parts import parts, path_in, task_scope
 from emo_mm.data.faults import Content
+from emo_mm.data.layouts.coco import parse_annotations
 from emo_mm.data.splits import count
 from emo_mm.errors import UserError
 from emo_mm.files import atomic_write

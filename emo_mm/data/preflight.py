@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.data import coco, folders, masks
-from emo_mm.data.config_parts import (
+from emo_mm.config.parts import (
     counting_parts,
     dataset_classes,
     image_prefixes,
@@ -16,6 +15,7 @@ from emo_mm.data.config_parts import (
     task_scope,
     type_name,
 )
+from emo_mm.data.layouts import coco, folders, masks
 from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import UserError
 

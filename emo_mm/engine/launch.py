@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.compat import cpu_runner, quieten_coco_reader, register_toolbox
-from emo_mm.configs import explained
-from emo_mm.engine.allocator import keep_freed_memory
+from emo_mm.compat import quieten_coco_reader, register_toolbox
+from emo_mm.config.check import explained
+from emo_mm.engine.cpu.allocator import keep_freed_memory
 from emo_mm.engine.options import RunOptions, TrainOptions, apply_train_options, load_run_config
 from emo_mm.errors import UserError
 from emo_mm.files import write_json
@@ -30,10 +30,10 @@ def train(options: TrainOptions) -> dict[str, Any]:
         UserError: If the config, an option, the data or the machine has a fault.
         TrainingStopped: If SIGTERM or Ctrl-C stopped it; it is saved.
     """
-    from emo_mm.engine.faults import machine_faults_told
-    from emo_mm.engine.finite import guard_numbers
+    from emo_mm.engine.guard.finite import guard_numbers
+    from emo_mm.engine.guard.machine import machine_faults_told
     from emo_mm.engine.report import write_report
-    from emo_mm.engine.signals import TrainingStopped
+    from emo_mm.engine.resume.signals import TrainingStopped
     from emo_mm.weights.loading import unwrapped
 
     cfg, lines = load_run_config(options, training=True)
@@ -106,9 +106,9 @@ def evaluate(
     Raises:
         UserError: If the config, an option, the checkpoint or the data has a fault.
     """
-    from emo_mm.data.fast_loading import use_reduced_decoding
-    from emo_mm.engine.faults import machine_faults_told
-    from emo_mm.predict.loading import doubt_about
+    from emo_mm.config.carried import doubt_about
+    from emo_mm.data.speed.fast_loading import use_reduced_decoding
+    from emo_mm.engine.guard.machine import machine_faults_told
     from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
     from emo_mm.weights.hub import local_model
@@ -131,7 +131,7 @@ def evaluate(
         cfg[key] = None
     weights = None
     if is_deployed(checkpoint):
-        from emo_mm.predict.evaluation import use_deployed
+        from emo_mm.engine.deployed import use_deployed
 
         meta = {'dataset_meta': {'classes': use_deployed(cfg, checkpoint).classes}}
     else:
@@ -275,6 +275,7 @@ def build_runner(cfg: Config, lines: list[str]) -> Runner:
     import torch
     from mmengine.runner import Runner
 
+    from emo_mm.engine.cpu.runner import cpu_runner
     from emo_mm.weights import use_safe_loading
 
     class QuietRunner(Runner):

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.compat import register_toolbox, use_faster_coco_metric
-from emo_mm.configs import check_arguments, find_config, get_config
-from emo_mm.data.config_parts import split_datasets
+from emo_mm.config.check import check_arguments
+from emo_mm.config.names import find_config, get_config
+from emo_mm.config.parts import split_datasets
 from emo_mm.data.preflight import training_splits
 from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
@@ -100,8 +101,8 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
     """
     from emo_mm.data.apply import apply_data
     from emo_mm.data.content_check import check_content
-    from emo_mm.data.fast_loading import cache_images
     from emo_mm.data.preflight import check_data
+    from emo_mm.data.speed.fast_loading import cache_images
 
     _check_numbers(options)
     cfg = get_config(options.config)
@@ -165,7 +166,7 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> list[str]:
     Raises:
         UserError: If an option does not fit the config, or there is no complete checkpoint to resume from.
     """
-    from emo_mm.engine.resuming import make_resumable, resume
+    from emo_mm.engine.resume.resuming import make_resumable, resume
 
     lines = []
     if options.weights == 'none':

@@ -12,13 +12,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.dist import is_main_process
 from PIL import Image, ImageOps
 
-from emo_mm.engine.checkpoints import POINTER
+from emo_mm.engine.resume.checkpoints import POINTER
 from emo_mm.files import write_json
-from emo_mm.runtime.images import FORMATS
-from emo_mm.tasks import TASK_OF_SCOPE
-from emo_mm.version import __version__
-from emo_mm.visualization.curves import plot_curves, read_scalars
-from emo_mm.visualization.sheets import (
+from emo_mm.report.curves import plot_curves, read_scalars
+from emo_mm.report.sheets import (
     Boxes,
     class_colours,
     classification_sheet,
@@ -26,6 +23,9 @@ from emo_mm.visualization.sheets import (
     detection_sheet,
     segmentation_sheet,
 )
+from emo_mm.runtime.images import FORMATS
+from emo_mm.tasks import TASK_OF_SCOPE
+from emo_mm.version import __version__
 from emo_mm.weights import load_model
 
 if TYPE_CHECKING:

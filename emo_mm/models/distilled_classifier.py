@@ -14,7 +14,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from emo_mm.errors import UserError
-from emo_mm.registry import MODELS
+from emo_mm.registry import INITIALIZERS, MODELS
 
 
 @MODELS.register_module()
@@ -142,7 +142,7 @@ class _Teacher:
             with torch.random.fork_rng(devices=[]):
                 network = self._build()
             if self.checkpoint is not None:
-                self._load(network, self.checkpoint)
+                INITIALIZERS.function('load_exactly')(network, self.checkpoint, 'the teacher')
             self.network = network.eval().requires_grad_(False)
         return self.network
 
@@ -177,16 +177,6 @@ class _Teacher:
                 'teacher of timm `pip install timm`, and without network access give a file: --cfg-options '
                 'model.teacher.pretrained=False model.teacher_checkpoint=FILE'
             ) from error
-
-    def _load(self, network: nn.Module, checkpoint: str) -> None:
-        from emo_mm.weights import read_checkpoint
-
-        weights = read_checkpoint(checkpoint)
-        try:
-            network.load_state_dict(dict(weights.state_dict), strict=True)
-        except RuntimeError as error:
-            reason = ' '.join(str(error).split())
-            raise UserError(f'{weights.path} does not fit the teacher: {reason[:300]}') from error
 
 
 def _renormalised(inputs: Tensor, done: Any, wanted: Any) -> Tensor:

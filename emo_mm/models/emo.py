@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from emo_mm.models.layers import IRMB, EMOStem
-from emo_mm.models.official_names import OfficialNames
-from emo_mm.models.pyramid import STAGE_NORMS, MobilePyramid
+from emo_mm.models.names import FAMILIES
+from emo_mm.models.pyramid import MobilePyramid
 from emo_mm.registry import MODELS
 
 # Each row has one entry per stage; num_heads 0 is a stage without attention.
@@ -54,32 +54,6 @@ ARCHS: dict[str, dict[str, Any]] = {
 STEM_DIM = 24
 
 
-def _block_names(stage: int, index: int) -> dict[str, str]:
-    return {
-        'norm.norm' if STAGE_NORMS[stage] == 'ln' else 'norm': 'norm',
-        'qk.conv': 'qk',
-        'v.conv': 'v.0',
-        'conv_local.conv': 'dw_conv',
-        'conv_local.norm': 'dw_norm',
-        'proj.conv': 'proj',
-    }
-
-
-NAMES = OfficialNames(
-    stem={
-        '0.convs.0.0': 'conv',
-        '0.convs.0.1': 'bn',
-        '1.conv_local.conv': 'block.dw_conv',
-        '1.conv_local.norm': 'block.dw_norm',
-        '1.se.conv_reduce': 'block.se.fc1',
-        '1.se.conv_expand': 'block.se.fc2',
-        '1.proj.conv': 'block.proj',
-    },
-    block=_block_names,
-)
-native_key, official_key = NAMES.native_key, NAMES.official_key
-
-
 @MODELS.register_module()
 class EMO(MobilePyramid):
     """The EMO backbone, of inverted residual mobile blocks, whose attention mixes the input of the expansion.
@@ -90,7 +64,7 @@ class EMO(MobilePyramid):
 
     archs = ARCHS
     block = IRMB
-    names = NAMES
+    names = FAMILIES['EMO']
 
     @classmethod
     def make_stem(cls, in_channels: int, embed_dims: Sequence[int]) -> tuple[nn.Module, int]:

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from emo_mm.models.layers import I2RMB, EMOv2Stem
-from emo_mm.models.official_names import OfficialNames
-from emo_mm.models.pyramid import STAGE_NORMS, MobilePyramid
+from emo_mm.models.names import FAMILIES
+from emo_mm.models.pyramid import MobilePyramid
 from emo_mm.registry import MODELS
 
 # Each row has one entry per stage; num_heads 0 is a stage without attention.
@@ -53,25 +53,6 @@ ARCHS: dict[str, dict[str, Any]] = {
 }
 
 
-def _block_names(stage: int, index: int) -> dict[str, str]:
-    attends = stage >= 2 and index > 0
-    return {
-        'norm.norm' if STAGE_NORMS[stage] == 'ln' else 'norm': 'norm',
-        'eops.0.qk.conv': 'qk',
-        'eops.0.v.conv' if attends else 'eops.0.net.conv': 'v.0',
-        'conv_local.conv': 'dw_conv',
-        'conv_local.norm': 'dw_norm',
-        'proj.conv': 'proj',
-        'ls': 'layer_scale',
-    }
-
-
-NAMES = OfficialNames(
-    stem={'0.conv': 'conv', '0.norm': 'norm', '1.conv': 'dw_conv', '1.norm': 'dw_norm', '2.conv': 'proj'},
-    block=_block_names,
-)
-
-
 @MODELS.register_module()
 class EMOv2(MobilePyramid):
     """The EMOv2 backbone, of improved blocks: attention near and far on the expanded map, and layer scale.
@@ -82,7 +63,7 @@ class EMOv2(MobilePyramid):
 
     archs = ARCHS
     block = I2RMB
-    names = NAMES
+    names = FAMILIES['EMOv2']
 
     @classmethod
     def make_stem(cls, in_channels: int, embed_dims: Sequence[int]) -> tuple[nn.Module, int]:

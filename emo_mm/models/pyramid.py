@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from emo_mm.models.layers import IRMB
-from emo_mm.models.official_names import OfficialNames
+from emo_mm.models.names import CONTAINERS, OfficialNames, native_names
+from emo_mm.registry import INITIALIZERS
 
 STAGE_NORMS = ('bn', 'bn', 'ln', 'ln')
 STAGE_ACTS = ('silu', 'silu', 'gelu', 'gelu')
@@ -154,9 +155,8 @@ class MobilePyramid(BaseModule):
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says; without it, PyTorch's own initialisation is the published one."""
         if self.init_cfg is not None and self.init_cfg.get('type') == 'Pretrained':
-            from emo_mm.weights import init_backbone_from
-
-            init_backbone_from(self, self.init_cfg)
+            # by its name: weights are read above the models
+            INITIALIZERS.function('init_backbone_from')(self, self.init_cfg)
             self._is_init = True
         else:
             super().init_weights()
@@ -175,9 +175,6 @@ class MobilePyramid(BaseModule):
 
         The backbone's own hook sees what is under ``backbone.`` only, where a published classifier has nothing.
         """
-        from emo_mm.weights.checkpoint import CONTAINERS
-        from emo_mm.weights.naming import native_names
-
         # MMEngine unwraps ``state_dict`` only, and would pass in silence over the tensors below ``net_E``.
         container = next((key for key in CONTAINERS if isinstance(state_dict.get(key), Mapping)), None)
         if container is not None:

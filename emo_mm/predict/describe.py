@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.data.config_parts import dataset_classes, split_datasets, task_scope, type_name
+from emo_mm.config.parts import dataset_classes, split_datasets, task_scope, type_name
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import NMS, Preprocessing
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo_mm.deploy import fuse
+from emo_mm.models.inference.fuse import fuse
 from emo_mm.predict.describe import classes_of, nms_of, preprocessing_of
 from emo_mm.predict.loading import LoadedModel, load_for_prediction
 from emo_mm.predict.network import NETWORKS

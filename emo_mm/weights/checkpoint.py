@@ -14,14 +14,11 @@ import torch
 from torch import Tensor
 
 from emo_mm.errors import UserError
+from emo_mm.models.names import CONTAINERS
 from emo_mm.weights.cache import identify
 from emo_mm.weights.download import resolve_weights
 from emo_mm.weights.registry import PublishedWeights
-from emo_mm.weights.safe import METADATA_KEY, safe_load
-
-# In this order: ``net_E`` is the moving average, which is behind the published figures. MMEngine's ``state_dict`` holds
-# the moving average too where one was kept (its ``EMAHook`` swaps the two on saving).
-CONTAINERS = ('net_E', 'net', 'state_dict', 'model')
+from emo_mm.weights.untrusted.safe import METADATA_KEY, safe_load
 
 _BACKBONES = ('EMO', 'EMOv2', 'emo_mm.EMO', 'emo_mm.EMOv2')
 

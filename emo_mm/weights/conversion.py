@@ -17,10 +17,10 @@ from torch import Tensor
 
 from emo_mm.errors import UserError
 from emo_mm.files import atomic_write
+from emo_mm.models.names import native_names, official_names
 from emo_mm.version import __version__
 from emo_mm.weights.checkpoint import Checkpoint, content_sha256, read_checkpoint
-from emo_mm.weights.naming import native_names, official_names
-from emo_mm.weights.safe import METADATA_KEY
+from emo_mm.weights.untrusted.safe import METADATA_KEY
 
 LAYOUTS = ('native', 'official')
 FORMATS = ('safetensors', 'pth')

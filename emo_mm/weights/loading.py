@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from emo_mm.errors import MismatchError, UserError
 from emo_mm.models import EMO, EMOv2
+from emo_mm.models.names import BACKBONE, is_classifier, native_names
 from emo_mm.models.pyramid import MobilePyramid
+from emo_mm.registry import INITIALIZERS
 from emo_mm.weights.checkpoint import Checkpoint, read_checkpoint
-from emo_mm.weights.naming import BACKBONE, is_classifier, native_names
 
 _SHOWN = 3  # mismatches of each kind that a message names
 _INIT_KEYS = ('type', 'checkpoint', 'prefix', 'strict', 'map_location')
@@ -153,6 +154,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint | str | PathLike[str],
     return load_backbone(model, checkpoint, strict)
 
 
+@INITIALIZERS.register_module()
 def init_backbone_from(backbone: nn.Module, init_cfg: Mapping[str, Any]) -> LoadReport:
     """Initialise a backbone as ``init_cfg=dict(type='Pretrained', checkpoint=...)`` of a config says.
 
@@ -174,6 +176,26 @@ def init_backbone_from(backbone: nn.Module, init_cfg: Mapping[str, Any]) -> Load
             else "init_cfg of type 'Pretrained' needs checkpoint: a path, an address or the name of published weights"
         )
     return load_backbone(backbone, init_cfg['checkpoint'], init_cfg.get('strict', True), init_cfg.get('prefix'))
+
+
+@INITIALIZERS.register_module()
+def load_exactly(network: nn.Module, checkpoint: str, what: str) -> None:
+    """Load a network of any kind, whose names and shapes must be those of the file.
+
+    Args:
+        network: The network.
+        checkpoint: A path, an address or a published name.
+        what: What messages call the network.
+
+    Raises:
+        UserError: If the file cannot be read, or a name or shape differs.
+    """
+    weights = read_checkpoint(checkpoint)
+    try:
+        network.load_state_dict(dict(weights.state_dict), strict=True)
+    except RuntimeError as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{weights.path} does not fit {what}: {reason[:300]}') from error
 
 
 def _load(

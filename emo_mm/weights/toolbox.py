@@ -15,14 +15,14 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from emo_mm.errors import UserError
 from emo_mm.weights.download import resolve_weights
-from emo_mm.weights.embedded import without_programs
-from emo_mm.weights.safe import safe_load
+from emo_mm.weights.untrusted.embedded import without_programs
+from emo_mm.weights.untrusted.safe import safe_load
 
 _STORES = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
 
 def use_safe_loading() -> None:
-    """Let MMEngine read local files and http(s) addresses through :func:`emo_mm.weights.safe.safe_load`.
+    """Let MMEngine read local files and http(s) addresses through :func:`emo_mm.weights.untrusted.safe.safe_load`.
 
     This also makes safetensors files and the names of published weights usable wherever MMEngine takes a checkpoint.
     The names of other libraries (``torchvision://``, ``open-mmlab://``, ``mmcls://``) lead to addresses, which are read

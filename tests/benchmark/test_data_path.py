@@ -8,7 +8,7 @@ import pytest
 
 from emo_mm.benchmark.coco_metric import time_coco_metrics
 from emo_mm.benchmark.data_path import Clock, profile_data_path, write_profiles
-from emo_mm.data.shapes import generate
+from emo_mm.data.shapes.generate import generate
 from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import RunOptions
 from emo_mm.errors import UserError

@@ -5,8 +5,8 @@ import pytest
 from mmdet.datasets import transforms as mmdet_transforms
 from mmdet.structures.bbox import HorizontalBoxes
 
-from emo_mm.configs import get_config
-from emo_mm.data.box_transforms import Expand, MinIoURandomCrop
+from emo_mm.config.names import get_config
+from emo_mm.data.speed.box_transforms import Expand, MinIoURandomCrop
 
 pytestmark = pytest.mark.toolbox
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from data_trees import CLASSES, annotations, shared, write_coco, write_split
 
-from emo_mm.data.coco import missing_images, read_annotations, resolve_coco
+from emo_mm.data.layouts.coco import missing_images, read_annotations, resolve_coco
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
 

@@ -12,8 +12,8 @@ import pytest
 from data_trees import MASK_SIZE, annotations, build, shared, write_coco, write_folders, write_mask, write_masks
 from PIL import Image
 
-from emo_mm.data.check_cache import CheckCache
-from emo_mm.data.file_check import check_files, check_image, check_mask
+from emo_mm.data.files.cache import CheckCache
+from emo_mm.data.files.check import check_files, check_image, check_mask
 from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import RunOptions, TrainOptions, load_run_config
 from emo_mm.errors import UserError
@@ -277,7 +277,7 @@ def test_the_test_split_is_checked_before_a_test(tmp_path):
 
 # --- single files, and what is remembered of them
 def test_many_files_are_checked_by_several_processes_with_the_same_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr('emo_mm.data.file_check.processes', lambda: 2)
+    monkeypatch.setattr('emo_mm.data.files.check.processes', lambda: 2)
     paths = [str(noise(tmp_path / f'{i}.png', (8, 6 + i % 3))) for i in range(300)]
     Path(paths[170]).write_bytes(b'no')
     answers = check_files(paths, 'quick')
@@ -295,7 +295,7 @@ def test_a_file_is_read_again_only_after_it_changed(tmp_path, monkeypatch):
         asked.extend(chunk[0])
         return [check_image(path, full=False) for path in chunk[0]]
 
-    monkeypatch.setattr('emo_mm.data.file_check._ask_chunk', count)
+    monkeypatch.setattr('emo_mm.data.files.check._ask_chunk', count)
     found = check_files(paths, 'full', cache)
     assert asked == paths
     asked.clear()

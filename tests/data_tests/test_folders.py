@@ -8,7 +8,7 @@ import pytest
 from data_trees import shared, write_folders
 from PIL import Image
 
-from emo_mm.data.folders import resolve_folders
+from emo_mm.data.layouts.folders import resolve_folders
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
 

@@ -9,7 +9,7 @@ import pytest
 from data_trees import MASK_SIZE, shared, write_mask, write_masks, write_pairs
 from PIL import Image
 
-from emo_mm.data.masks import check_labels, check_palettes, find_folders, pair_up, resolve_masks, spread
+from emo_mm.data.layouts.masks import check_labels, check_palettes, find_folders, pair_up, resolve_masks, spread
 from emo_mm.data.splits import DataRequest, palette, read_classes
 from emo_mm.errors import UserError
 

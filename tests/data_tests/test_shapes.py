@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emo_mm.data import shapes
-from emo_mm.data.shapes import CLASSES, PALETTE, generate
-from emo_mm.data.shapes_painter import paint_scene
+from emo_mm.data.shapes import generate as shapes
+from emo_mm.data.shapes.generate import CLASSES, PALETTE, generate
+from emo_mm.data.shapes.painter import paint_scene
 from emo_mm.errors import UserError
 
 SIZE = 128

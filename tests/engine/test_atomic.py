@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emo_mm.engine.atomic import remove_partial_files, write_atomically
+from emo_mm.engine.resume.atomic import remove_partial_files, write_atomically
 
 pytestmark = pytest.mark.toolbox
 

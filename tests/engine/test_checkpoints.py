@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import toy_training as toy
 
-from emo_mm.engine import atomic
-from emo_mm.engine.resuming import newest_checkpoint
+from emo_mm.engine.resume import atomic
+from emo_mm.engine.resume.resuming import newest_checkpoint
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox
@@ -77,7 +77,7 @@ def test_a_checkpoint_is_removed_only_after_the_next_is_whole(tmp_path, monkeypa
 
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_a_work_directory_that_vanishes_is_made_anew_with_a_checkpoint(tmp_path, monkeypatch, by_epoch):
-    from emo_mm.engine import loops
+    from emo_mm.engine.resume import loops
 
     between = loops._StoppableLoop._between_iterations
 

@@ -15,7 +15,7 @@ import toy_training as toy
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from emo_mm.engine.faults import machine_faults_told, tell
+from emo_mm.engine.guard.machine import machine_faults_told, tell
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox
@@ -107,8 +107,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import toy_training as toy
-from emo_mm.engine.faults import machine_faults_told
-from emo_mm.engine.resuming import newest_checkpoint
+from emo_mm.engine.guard.machine import machine_faults_told
+from emo_mm.engine.resume.resuming import newest_checkpoint
 from emo_mm.errors import UserError
 folder, workers, side = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 cfg = toy.config(folder, workers=workers)

@@ -22,7 +22,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
-from emo_mm.engine.finite import FiniteHook, guard_numbers, not_finite
+from emo_mm.engine.guard.finite import FiniteHook, guard_numbers, not_finite
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox

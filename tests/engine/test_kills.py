@@ -7,7 +7,7 @@ import time
 import pytest
 import toy_training as toy
 
-from emo_mm.engine.resuming import newest_checkpoint
+from emo_mm.engine.resume.resuming import newest_checkpoint
 
 pytestmark = pytest.mark.toolbox
 

@@ -12,9 +12,9 @@ import toy_training as toy
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
-from emo_mm.engine import checkpoints, loops
-from emo_mm.engine.random_state import random_state, set_random_state, unchanged_random_state
-from emo_mm.engine.resuming import check, make_resumable, newest_checkpoint, resume
+from emo_mm.engine.resume import checkpoints, loops
+from emo_mm.engine.resume.random_state import random_state, set_random_state, unchanged_random_state
+from emo_mm.engine.resume.resuming import check, make_resumable, newest_checkpoint, resume
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox

@@ -7,9 +7,9 @@ import pytest
 import torch
 import toy_training as toy
 
-from emo_mm.engine import signals
-from emo_mm.engine.resuming import newest_checkpoint
-from emo_mm.engine.signals import StopRequest, TrainingStopped
+from emo_mm.engine.resume import signals
+from emo_mm.engine.resume.resuming import newest_checkpoint
+from emo_mm.engine.resume.signals import StopRequest, TrainingStopped
 
 pytestmark = pytest.mark.toolbox
 

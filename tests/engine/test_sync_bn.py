@@ -8,7 +8,7 @@ import torch.multiprocessing as mp
 from sync_bn_worker import data, run
 from torch import nn
 
-from emo_mm.engine.sync_bn import CPUSyncBatchNorm, synchronise_batchnorm
+from emo_mm.engine.cpu.sync_bn import CPUSyncBatchNorm, synchronise_batchnorm
 
 pytestmark = pytest.mark.toolbox
 

@@ -12,7 +12,7 @@ import torch
 import toy_training as toy
 from mmengine.config import Config
 
-from emo_mm.data.shapes import generate
+from emo_mm.data.shapes.generate import generate
 from emo_mm.engine.launch import _fetch_weights
 from emo_mm.errors import UserError
 
@@ -226,7 +226,7 @@ def test_predictions_on_own_data_are_drawn_also_with_a_checkpoint_whose_colours_
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(list((tmp_path / 'pictures').glob('*.*'))) == 4
     draw = (
-        'import sys; from mmdet.apis import DetInferencer; from emo_mm.configs import find_config\n'
+        'import sys; from mmdet.apis import DetInferencer; from emo_mm.config.names import find_config\n'
         'config, weights, image, out = sys.argv[1:]\n'
         'inferencer = DetInferencer(str(find_config(config)), weights, device="cpu", show_progress=False)\n'
         'inferencer(image, out_dir=out, pred_score_thr=0.0)'

@@ -64,9 +64,9 @@ def annotation_reader(folder: Path) -> Victim:
     from mmengine.registry import DATASETS, METRICS, DefaultScope
 
     from emo_mm.compat import register_toolbox, use_faster_coco_metric
-    from emo_mm.configs import get_config
+    from emo_mm.config.names import get_config
+    from emo_mm.config.parts import split_datasets
     from emo_mm.data.apply import apply_data
-    from emo_mm.data.config_parts import split_datasets
     from emo_mm.data.content_check import check_content
     from emo_mm.data.splits import DataRequest
 
@@ -153,9 +153,9 @@ def checkpoint_reader(folder: Path) -> Victim:
 def onnx_reader(folder: Path) -> Victim:
     """Predict with a deployed file, and write the result as ``emo-mm predict`` does."""
     from emo_mm.errors import UserError
+    from emo_mm.predict.command import _line
+    from emo_mm.predict.outputs import Writer
     from emo_mm.runtime import Predictor
-    from emo_mm.runtime.command import _line
-    from emo_mm.runtime.outputs import Writer
     from emo_mm.runtime.sources import Item
 
     image = np.asarray(seeds.photo(97, 61, 0))

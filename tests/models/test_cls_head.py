@@ -8,7 +8,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
 
 from emo_mm.compat import register_toolbox
-from emo_mm.configs import build_model, get_config
+from emo_mm.config.build import build_model
+from emo_mm.config.names import get_config
 
 pytestmark = pytest.mark.toolbox
 

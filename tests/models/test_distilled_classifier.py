@@ -9,9 +9,10 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from emo_mm.compat import register_toolbox
-from emo_mm.configs import build_from_config, find_config, get_config
-from emo_mm.deploy import fuse
+from emo_mm.config.build import build_from_config
+from emo_mm.config.names import find_config, get_config
 from emo_mm.errors import UserError
+from emo_mm.models.inference.fuse import fuse
 from emo_mm.predict.loading import load_for_prediction
 from emo_mm.predict.network import ClassifierNetwork
 from emo_mm.weights import load_model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
-from emo_mm.configs import build_model
+from emo_mm.config.build import build_model
 
 pytestmark = pytest.mark.toolbox
 

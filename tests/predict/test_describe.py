@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from emo_mm.compat import register_toolbox
-from emo_mm.configs import get_config, list_models
+from emo_mm.config.names import get_config, list_models
 from emo_mm.errors import UserError
 from emo_mm.predict.describe import classes_of, nms_of, preprocessing_of
 from emo_mm.runtime.metadata import NMS, Preprocessing

@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from emo_mm.configs import build_from_config, build_model, get_config
+from emo_mm.config.build import build_from_config, build_model
+from emo_mm.config.carried import config_in, differing_parts
+from emo_mm.config.names import get_config
 from emo_mm.errors import UserError
-from emo_mm.predict.loading import config_in, differing_parts, load_for_prediction
+from emo_mm.predict.loading import load_for_prediction
 from emo_mm.predict.session import torch_predictor
 
 pytestmark = pytest.mark.toolbox

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from emo_mm.deploy import fuse
 from emo_mm.models import EMO, EMOv2
+from emo_mm.models.inference.fuse import fuse
 from emo_mm.models.pyramid import MobilePyramid
 
 FAMILIES = {'EMO': EMO, 'EMOv2': EMOv2}

@@ -12,7 +12,9 @@ from data_trees import write_coco
 from exploring import explore, few_or_many, refusal_of
 from hypothesis import strategies as st
 
-from emo_mm.configs import build_from_config, explained, find_config, get_config, list_models
+from emo_mm.config.build import build_from_config
+from emo_mm.config.check import explained
+from emo_mm.config.names import find_config, get_config, list_models
 from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import TrainOptions, apply_train_options, load_run_config
 from emo_mm.errors import UserError

@@ -51,7 +51,7 @@ def test_detections_equal_those_of_an_mmdet_head(nms_pre):
     import torch
     from mmengine.config import ConfigDict
 
-    from emo_mm.configs import build_model
+    from emo_mm.config.build import build_model
     from emo_mm.predict.network import DetectorNetwork
 
     torch.manual_seed(0)

@@ -35,7 +35,7 @@ def test_images_reach_the_network_as_through_the_toolbox(name):
     from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 
     from emo_mm.compat import register_toolbox
-    from emo_mm.configs import get_config
+    from emo_mm.config.names import get_config
     from emo_mm.predict.describe import preprocessing_of
 
     cfg = get_config(name)

@@ -238,7 +238,7 @@ def test_no_config_is_fetched(tmp_path, run_cli, monkeypatch, url, command):
 
 
 def test_a_config_by_address_says_why():
-    from emo_mm.configs import find_config
+    from emo_mm.config.names import find_config
 
     with pytest.raises(UserError, match='a config is code that is run, and none is fetched'):
         find_config('https://host.invalid/config.py')

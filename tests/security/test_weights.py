@@ -17,10 +17,11 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from PIL import Image
 
-from emo_mm.configs import build_from_config, get_config
-from emo_mm.data.shapes import generate
+from emo_mm.config.build import build_from_config
+from emo_mm.config.names import get_config
+from emo_mm.data.shapes.generate import generate
 from emo_mm.errors import UserError
-from emo_mm.weights.safe import safe_load
+from emo_mm.weights.untrusted.safe import safe_load
 
 pytestmark = [
     pytest.mark.toolbox,
@@ -175,7 +176,7 @@ def test_every_command_refuses_it_in_one_line(tmp_path, marker, shapes, run_cli,
 def test_no_scheme_of_mmengine_reads_weights_otherwise(tmp_path, marker, monkeypatch, scheme):
     from mmengine.runner import checkpoint
 
-    import emo_mm.weights.everywhere  # noqa: F401
+    import emo_mm.weights.enable_safe_loading  # noqa: F401
 
     evil = hostile(tmp_path / 'evil.pth', marker)
     for table in ('get_torchvision_models', 'get_external_models', 'get_mmcls_models'):
@@ -228,7 +229,7 @@ def test_resuming_runs_no_config_of_the_checkpoint(tmp_path, marker, trained, sh
 def test_inferencers_run_no_config_of_the_checkpoint(tmp_path, marker, trained, kind):
     from mmdet.apis import DetInferencer
 
-    import emo_mm.weights.everywhere  # noqa: F401
+    import emo_mm.weights.enable_safe_loading  # noqa: F401
 
     program = trained['meta']['cfg'] + programs(marker)[kind]
     hub = {**trained['message_hub'], 'runtime_info': {'cfg': program}}
@@ -240,7 +241,7 @@ def test_inferencers_run_no_config_of_the_checkpoint(tmp_path, marker, trained, 
 def test_inferencers_take_the_config_of_our_checkpoints(tmp_path, trained):
     from mmdet.apis import DetInferencer
 
-    import emo_mm.weights.everywhere  # noqa: F401
+    import emo_mm.weights.enable_safe_loading  # noqa: F401
 
     torch.save(trained, tmp_path / 'epoch_1.pth')
     inferencer = DetInferencer(weights=str(tmp_path / 'epoch_1.pth'), device='cpu', show_progress=False)

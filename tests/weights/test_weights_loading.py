@@ -10,7 +10,8 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from emo_mm.errors import UserError
-from emo_mm.models.emo import EMO, native_key
+from emo_mm.models.emo import EMO
+from emo_mm.models.names import FAMILIES
 from emo_mm.weights import registry
 from emo_mm.weights.cache import git_blob_sha1
 from emo_mm.weights.loading import init_backbone_from, load_backbone, load_model, load_weights
@@ -46,7 +47,7 @@ class Detector(BaseModule):
         self.bbox_head = nn.Conv2d(168, 4, 1)
 
 
-def native(official, prefix='', native_key=native_key):
+def native(official, prefix='', native_key=FAMILIES['EMO'].native_key):
     names = {key: native_key(key) for key in official}
     return {prefix + name: official[key] for key, name in names.items() if name is not None}
 
@@ -84,7 +85,7 @@ def test_every_official_tensor_is_loaded_or_accounted_for(official, tmp_path, na
 @pytest.mark.parametrize('model', [EMO, Detector, Classifier])
 def test_backbone_is_found_in_any_file_and_any_model(emo_1m, tmp_path, prefix, names, model):
     state_dict = emo_1m[0]
-    backbone_only = {key: value for key, value in state_dict.items() if native_key(key) is not None}
+    backbone_only = {key: value for key, value in state_dict.items() if FAMILIES['EMO'].native_key(key) is not None}
     content = {
         prefix + key: value for key, value in (backbone_only if names == 'official' else native(state_dict)).items()
     }

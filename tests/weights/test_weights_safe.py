@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from emo_mm.errors import UserError
 from emo_mm.weights.checkpoint import read_checkpoint, window_size_in_config
-from emo_mm.weights.safe import safe_load
 from emo_mm.weights.toolbox import use_safe_loading
+from emo_mm.weights.untrusted.safe import safe_load
 
 pytestmark = pytest.mark.toolbox
 

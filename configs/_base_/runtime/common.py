@@ -1,6 +1,6 @@
 # What every config shares, whatever the task.
 # Names of published weights, read safely, wherever the toolboxes themselves read a checkpoint.
-custom_imports = dict(imports=['emo_mm.weights.everywhere'])
+custom_imports = dict(imports=['emo_mm.weights.enable_safe_loading'])
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),

@@ -1,0 +1,72 @@
+"""Configs by their names."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emo_mm.errors import UserError
+from emo_mm.stack import config_root
+from emo_mm.tasks import TASKS
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def _config_files() -> dict[str, Path]:
+    root = config_root()
+    return {path.stem: path for task in TASKS for path in sorted((root / task).glob('*.py'))}
+
+
+def list_models(task: str | None = None) -> list[str]:
+    """Return the names of the configs, which ``get_config``, ``build_model`` and the tools accept.
+
+    Args:
+        task: ``det``, ``seg`` or ``cls`` for those of one task.
+
+    Raises:
+        UserError: If there is no such task.
+    """
+    if task is not None and task not in TASKS:
+        raise UserError(f'task is {task!r}; it must be one of {", ".join(TASKS)}')
+    return [name for name, path in _config_files().items() if task in (None, path.parent.name)]
+
+
+def find_config(name: str | Path) -> Path:
+    """Return the file of a config given by name or path.
+
+    Raises:
+        UserError: If there is none; the message suggests the names that come near.
+    """
+    path = Path(name)
+    if path.suffix == '.py' and path.is_file():
+        return path
+    if '://' in str(name):
+        raise UserError(
+            f'{name} is an address: a config is code that is run, and none is fetched; download it, read it, and give '
+            'its path'
+        )
+    files = _config_files()
+    known = files.get(path.stem if path.suffix == '.py' else str(name))
+    if known is not None and len(path.parts) == 1:
+        return known
+    near = difflib.get_close_matches(path.stem if path.suffix == '.py' else path.name, files, n=3, cutoff=0.5)
+    hint = f'did you mean {" or ".join(near)}?' if near else '`emo-mm list` shows the names'
+    what = 'file' if path.suffix == '.py' or len(path.parts) > 1 else 'config'
+    raise UserError(f'no {what} {str(name)!r}: {hint}')
+
+
+def get_config(name: str | Path) -> Config:
+    """Return the config called ``name``, or that of a file.
+
+    Raises:
+        UserError: If there is no such config, or it cannot be read.
+    """
+    from mmengine.config import Config
+
+    path = find_config(name)
+    try:
+        return Config.fromfile(str(path))
+    except Exception as error:  # a config is code: whatever it raises is a fault in it
+        raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error

@@ -1,0 +1,1 @@
+"""The layouts of data sets: one file each."""

@@ -1,0 +1,1 @@
+"""What stops a training that has gone wrong."""

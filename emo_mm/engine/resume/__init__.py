@@ -1,0 +1,1 @@
+"""Checkpoints that survive, and trainings that continue from them."""

@@ -1,0 +1,242 @@
+"""Checkpoints that survive: written whole or not at all, and with all that an exact resumption needs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import all_gather_object, get_rank, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from emo_mm.engine.resume.atomic import ATOMIC_BACKEND, AtomicBackend, remove_partial_files, write_atomically
+from emo_mm.engine.resume.random_state import random_state, set_random_state
+from emo_mm.errors import UserError
+from emo_mm.registry import HOOKS
+
+STOPPED_PREFIX = 'stopped_iter_'  # of the name of a checkpoint that a signal asked for
+POINTER = 'last_checkpoint'  # the file in which MMEngine notes the newest checkpoint
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's CheckpointHook, losing nothing whenever the run dies.
+
+    A checkpoint gets its name once it is complete on the disk, the pointer file follows, and only then are outdated
+    ones removed. Beside what MMEngine writes it holds the states of the random number generators, the position within
+    the epoch and whether the validation that was due has been done. A validation leaves the generators untouched.
+
+    The settings are those of MMEngine's hook.
+    """
+
+    batches_done = 0  # of the present epoch; 0 where the loop counts iterations
+    _validated = False
+    _resumed: dict[str, Any] | None = None
+    _state_before_validation: dict[str, Any] | None = None
+    _resume_state: dict[str, Any] | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note where to go on."""
+        state = checkpoint.get('resume')
+        if runner._resume and state is not None:
+            self._resumed = state
+            if hasattr(runner.train_loop, 'resume_at'):
+                runner.train_loop.resume_at(state['batches_done'], state['epoch_batches'])
+
+    def before_train(self, runner: Runner) -> None:
+        """Clear what a killed run left half written, and do the validation that it did not come to."""
+        self.backend_args = dict(backend=ATOMIC_BACKEND)
+        super().before_train(runner)
+        self.file_backend = _LateRemoval()
+        if is_main_process():
+            for folder in {Path(self.out_dir), Path(runner.work_dir)}:
+                for path in remove_partial_files(folder):
+                    runner.logger.info(f'removed {path}, which a killed run left half written')
+        if self._resumed is not None:
+            self._go_on(runner, self._resumed)
+            self._resumed = None
+
+    def _go_on(self, runner: Runner, state: dict[str, Any]) -> None:
+        source = Path(runner._load_from or '')
+        if source.parent.resolve() == Path(self.out_dir).resolve():
+            self.last_ckpt = str(source)  # written once more if the validation below finds it to be the best
+            if is_main_process():
+                # The kill may have come between the checkpoint and the pointer, and no further one may follow.
+                with _told(runner, POINTER):
+                    write_atomically(Path(runner.work_dir) / POINTER, str(source).encode())
+        if len(state['random_states']) == runner.world_size:
+            set_random_state(state['random_states'][get_rank()])
+        else:
+            runner.logger.warning(
+                f'the checkpoint is of {len(state["random_states"])} processes and this run has {runner.world_size}: '
+                f'it goes on with other random numbers'
+            )
+        if not state['validated'] and not state['batches_done']:
+            validation_due = getattr(runner.train_loop, 'validation_due', None)
+            if validation_due is not None and validation_due():
+                runner.val_loop.run()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
+        """Save where iterations are counted."""
+        self._validated = False
+        self.batches_done = batch_idx + 1 if isinstance(runner.train_loop, EpochBasedTrainLoop) else 0
+        super().after_train_iter(runner, batch_idx, *args, **kwargs)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save where epochs are counted."""
+        self.batches_done = 0
+        super().after_train_epoch(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Keep the random numbers of the training from the validation."""
+        self._state_before_validation = random_state()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Save the best checkpoint."""
+        self._validated = True
+        super().after_val_epoch(runner, metrics)
+
+    def after_val(self, runner: Runner) -> None:
+        """Go on with the random numbers of the training."""
+        if self._state_before_validation is not None:
+            set_random_state(self._state_before_validation)
+            self._state_before_validation = None
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add what an exact resumption needs, to checkpoints that can be resumed from."""
+        if 'optimizer' in checkpoint:
+            checkpoint['resume'] = self._resume_state
+
+    def save_now(self, runner: Runner) -> Path:
+        """Save a checkpoint between two iterations; it is removed when the next regular one is complete.
+
+        Every process of a distributed run must call this.
+
+        Returns:
+            Its path.
+        """
+        name = f'{STOPPED_PREFIX}{runner.iter}.pth'
+        self._write(runner, name, dict(epoch=runner.epoch, iter=runner.iter), lambda: False)
+        return Path(self.out_dir) / name
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        outdated = self._outdated(step)
+        if self.max_keep_ckpts > 0:
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+
+        def make_room() -> bool:
+            """Remove what is outdated before its time, provided that another checkpoint stays."""
+            present = [path for path in outdated if path.is_file()]
+            others = [Path(self.out_dir) / self.filename_tmpl.format(kept) for kept in self.keep_ckpt_ids if present]
+            if not any(path.is_file() for path in others):
+                return False
+            for path in present:
+                path.unlink()
+            return True
+
+        self._write(runner, self.filename_tmpl.format(step), meta, make_room)
+        if is_main_process():
+            for path in [*outdated, *Path(self.out_dir).glob(f'{STOPPED_PREFIX}*.pth')]:
+                path.unlink(missing_ok=True)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        # MMEngine removes the former best one first; the backend keeps it until the new one is there. In a copied work
+        # directory the former one is that of the original, which is not ours to remove.
+        with self.file_backend.removing_at_the_end(Path(self.out_dir)), _told(runner, 'the best checkpoint'):
+            super()._save_best_checkpoint(runner, metrics)
+
+    def _outdated(self, step: int) -> list[Path]:
+        """Note a step as kept; return the checkpoints that no longer are."""
+        if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
+            return []
+        full = len(self.keep_ckpt_ids) == self.max_keep_ckpts
+        outdated = [Path(self.out_dir) / self.filename_tmpl.format(self.keep_ckpt_ids[0])] if full else []
+        self.keep_ckpt_ids.append(step)  # a deque of that length: the oldest falls out
+        return outdated
+
+    def _write(self, runner: Runner, name: str, meta: dict, make_room: Callable[[], bool]) -> None:
+        """Write a checkpoint and then the pointer to it.
+
+        Raises:
+            UserError: If they cannot be written; all that was there before still is.
+        """
+        state = self._state_before_validation or random_state()
+        self._resume_state = {
+            'saved_at': time.time(),
+            'batches_done': self.batches_done,
+            'epoch_batches': len(runner.train_dataloader),
+            'validated': self._validated,
+            'random_states': all_gather_object(state),
+        }
+        path = Path(self.out_dir) / name
+
+        def save() -> None:
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+                backend_args=self.backend_args,
+            )
+
+        with _told(runner, str(path)):
+            try:
+                save()
+            except OSError as error:
+                if error.errno not in _NO_SPACE or not make_room():
+                    raise
+                runner.logger.warning(f'the disk is full: an outdated checkpoint was removed to make room for {name}')
+                save()
+            if is_main_process():
+                write_atomically(Path(runner.work_dir) / POINTER, str(path).encode())
+
+
+@contextlib.contextmanager
+def _told(runner: Runner, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f'{what} cannot be written to {runner.work_dir}: {error.strerror or error}. The training stops here, since '
+            f'all that it did from now on could be lost; the checkpoints written before are whole. Mend it and go on '
+            f'with --resume'
+        ) from error
+
+
+class _LateRemoval(AtomicBackend):
+    """A backend that can put off removals."""
+
+    def __init__(self) -> None:
+        self._postponed: dict[Path, int] | None = None  # with the number of the file that had the name then
+
+    @contextlib.contextmanager
+    def removing_at_the_end(self, folder: Path) -> Iterator[None]:
+        """Remove at the end of the context what is asked to be removed inside, if it is in a folder.
+
+        Nothing is removed if the context fails.
+        """
+        self._postponed = {}
+        try:
+            yield
+            for path, number in self._postponed.items():
+                ours = path.parent.resolve() == folder.resolve()
+                if ours and path.is_file() and path.stat().st_ino == number:  # not a new one of the same name
+                    path.unlink()
+        finally:
+            self._postponed = None
+
+    def remove(self, filepath: str | Path) -> None:
+        """Remove a file, now or at the end of the context."""
+        if self._postponed is None:
+            super().remove(filepath)
+        else:
+            self._postponed[Path(filepath)] = Path(filepath).stat().st_ino

@@ -1,0 +1,1 @@
+"""From a trained network to a file for another runtime, checked there."""

@@ -1,0 +1,1 @@
+"""Networks made ready for inference: norms folded, convolutions packed."""

@@ -1,0 +1,175 @@
+"""Results as files: COCO's JSON, PNG masks, pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from emo_mm.errors import UserError
+from emo_mm.files import atomic_write
+from emo_mm.runtime.drawing import class_colours, draw_result
+from emo_mm.runtime.metadata import Metadata
+from emo_mm.runtime.predictor import Outcome
+from emo_mm.runtime.results import Classification, Detections, Segmentation
+
+
+class CocoIds:
+    """Numbers of images and classes in COCO results.
+
+    Without an annotation file, images count from 1 in the order of prediction and classes from 1 in their own order.
+
+    Args:
+        annotations: A COCO annotation file, whose numbers are taken; None without.
+        classes: Names of the classes of the model.
+
+    Raises:
+        UserError: If the file is no COCO annotations or lacks a class.
+    """
+
+    def __init__(self, annotations: str | Path | None, classes: tuple[str, ...]) -> None:
+        self._images: dict[str, int] | None = None
+        self.categories = list(range(1, len(classes) + 1))
+        if annotations is None:
+            return
+        try:
+            content = json.loads(Path(annotations).read_text(encoding='utf-8'))
+            self._images = {Path(image['file_name']).name: int(image['id']) for image in content['images']}
+            numbers = {category['name']: int(category['id']) for category in content['categories']}
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise UserError(f'--coco-ids {annotations}: is no COCO annotation file ({error!r})') from None
+        missing = [name for name in classes if name not in numbers]
+        if missing:
+            raise UserError(f'--coco-ids {annotations}: lacks the classes {", ".join(missing[:5])} of the model')
+        self.categories = [numbers[name] for name in classes]
+
+    def image(self, name: str, position: int) -> int:
+        """Return the number of an image.
+
+        Args:
+            name: Its path.
+            position: Its place in the order of prediction, from 1.
+
+        Raises:
+            UserError: If the annotation file does not list it.
+        """
+        if self._images is None:
+            return position
+        try:
+            return self._images[Path(name).name]
+        except KeyError:
+            raise UserError(f'{name}: is not listed in the annotation file of --coco-ids') from None
+
+
+class Writer:
+    """Writes results into a folder, one by one, and what belongs into one file at the end.
+
+    Args:
+        out: The folder; made if need be.
+        metadata: The description of the model.
+        save_json: Whether to write ``results.json``.
+        save_images: Whether to write the photographs with the results drawn in, to ``images``.
+        save_masks: Whether to write label maps as PNG, to ``masks``.
+        coco_ids: A COCO annotation file for the numbers in ``results.json``; None without.
+
+    Raises:
+        UserError: If the folder cannot be written, or the annotation file is wrong.
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        metadata: Metadata,
+        save_json: bool = False,
+        save_images: bool = False,
+        save_masks: bool = False,
+        coco_ids: str | Path | None = None,
+    ) -> None:
+        self._out = Path(out)
+        self._metadata = metadata
+        self.save_images = save_images
+        self._save_masks = save_masks
+        self._entries: list[dict[str, Any]] | None = [] if save_json else None
+        self._ids = CocoIds(coco_ids, metadata.classes)
+        self._colours = metadata.palette or class_colours(len(metadata.classes))
+        self._seen = 0
+        if save_json or save_images or save_masks:
+            try:
+                self._out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f'--out {out}: cannot be made: {error.strerror}') from None
+
+    def write(self, outcome: Outcome) -> None:
+        """Write the result of an image.
+
+        Raises:
+            UserError: If a file cannot be written.
+        """
+        result, key = outcome.result, outcome.item.key
+        assert result is not None
+        self._seen += 1
+        try:
+            if isinstance(result, Segmentation) and self._save_masks:
+                self._save('masks', f'{key}.png', Image.fromarray(result.labels))
+            if self.save_images:
+                assert outcome.pixels is not None
+                drawn = draw_result(outcome.pixels, result, self._metadata.classes, self._colours)
+                self._save('images', f'{key}.jpg', Image.fromarray(drawn))
+        except OSError as error:
+            raise UserError(f'{self._out}: cannot be written: {error.strerror or error}') from None
+        if self._entries is not None:
+            self._entries += self._json(outcome)
+
+    def close(self) -> None:
+        """Write what was gathered for one file."""
+        if self._entries is not None:
+            with atomic_write(self._out / 'results.json') as file:
+                file.write(json.dumps(self._entries).encode())
+
+    def _save(self, folder: str, name: str, picture: Image.Image) -> None:
+        """Save a picture below a folder of ``out``.
+
+        Raises:
+            UserError: If a link there leads out of it.
+        """
+        path = self._out / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(self._out.resolve()):
+            raise UserError(f'{path.parent}: is or is below a link that leads out of --out; remove it')
+        with atomic_write(path, durable=False) as file:
+            picture.save(file, format='PNG' if path.suffix == '.png' else 'JPEG', quality=90)
+
+    def _json(self, outcome: Outcome) -> list[dict[str, Any]]:
+        name, result, classes = str(outcome.item), outcome.result, self._metadata.classes
+        if isinstance(result, Detections):
+            number = self._ids.image(name, self._seen)
+            sizes = result.boxes[:, 2:] - result.boxes[:, :2]
+            return [
+                {
+                    'image_id': number,
+                    'category_id': self._ids.categories[label],
+                    'bbox': [round(value, 3) for value in (*box[:2].tolist(), *size.tolist())],
+                    'score': round(score, 6),
+                    'file_name': name,
+                    'category': classes[label],
+                }
+                for box, size, score, label in zip(
+                    result.boxes, sizes, result.scores.tolist(), result.labels.tolist(), strict=True
+                )
+            ]
+        if isinstance(result, Classification):
+            best = int(result.probabilities.argmax())
+            values = [round(value, 6) for value in result.probabilities.tolist()]
+            return [{'file_name': name, 'label': best, 'class': classes[best], 'probabilities': values}]
+        assert isinstance(result, Segmentation)
+        counts = np.bincount(result.labels.reshape(-1), minlength=len(classes))  # H,W -> H*W
+        return [
+            {
+                'file_name': name,
+                'mask': f'masks/{outcome.item.key}.png' if self._save_masks else None,
+                'pixels': {classes[label]: int(counts[label]) for label in counts.nonzero()[0]},
+            }
+        ]

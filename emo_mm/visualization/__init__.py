@@ -1,1 +1,0 @@
-"""Pictures of a finished run: training curves and sheets of predictions beside the truth."""

@@ -1,0 +1,1 @@
+"""Reading checkpoints of strangers without running what is in them."""
