@@ -148,6 +148,7 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument('--workers', type=int, metavar='N', help='loader processes per process')
     command.add_argument('--cache', choices=('ram', 'disk'), help='keep decoded images for this run, or on disk')
     command.add_argument('--cache-gb', type=float, metavar='GB', help='what they may take; half of what is free')
+    command.add_argument('--dry-run', action='store_true', help='print what would be changed in the config, and stop')
     data = command.add_argument_group('own data', 'another place of the data set, or a data set of your own')
     data.add_argument('--data-root', metavar='DIR')
     for split in ('train', 'val', 'test'):
@@ -303,25 +304,19 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from emo_mm.engine.launch import train
     from emo_mm.engine.options import TrainOptions
+    from emo_mm.engine.train import train
 
     names = ('resume', 'amp', 'auto_scale_lr', 'weights', 'epochs', 'iters', 'lr', 'seed', 'skip_non_finite')
     train(TrainOptions(**_run_options(args), **{name: getattr(args, name) for name in names}))
 
 
 def _test(args: argparse.Namespace) -> None:
-    from emo_mm.engine.launch import evaluate
-    from emo_mm.engine.options import RunOptions
+    from emo_mm.engine.options import EvaluateOptions
+    from emo_mm.engine.test import evaluate
 
-    evaluate(
-        RunOptions(**_run_options(args)),
-        args.checkpoint,
-        args.out,
-        args.show_dir,
-        args.format_only,
-        args.reduced_decoding,
-    )
+    names = ('checkpoint', 'out', 'show_dir', 'format_only', 'reduced_decoding')
+    evaluate(EvaluateOptions(**_run_options(args), **{name: getattr(args, name) for name in names}))
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -417,6 +412,7 @@ def _run_options(args: argparse.Namespace) -> dict[str, Any]:
         'cache_gb': args.cache_gb,
         'check': None if args.skip_check else args.check,
         'bad_data': args.bad_data,
+        'dry_run': args.dry_run,
     }
 
 

@@ -14,7 +14,7 @@ from emo_mm.errors import UserError
 from emo_mm.tasks import TASK_OF_SCOPE
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
+    pass
 
 
 def register_toolbox(scope: str) -> None:
@@ -57,17 +57,3 @@ def quieten_coco_reader() -> None:
         logging.getLogger('emo_mm').debug(' '.join(map(str, said)))
 
     pycocotools.coco.print = to_log
-
-
-def use_faster_coco_metric(cfg: Config) -> bool:
-    """Evaluate with mmdet's FasterCocoMetric (the maintained fork has it), which gives the same figures sooner."""
-    if find_spec('faster_coco_eval') is None or find_spec('mmdet.evaluation.metrics.faster_coco_metric') is None:
-        return False
-    found = False
-    for key in ('val_evaluator', 'test_evaluator'):
-        evaluators = cfg.get(key) or []
-        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-            if evaluator.get('type') == 'CocoMetric':
-                evaluator['type'] = 'FasterCocoMetric'
-                found = True
-    return found

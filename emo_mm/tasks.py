@@ -5,10 +5,26 @@ Only the standard library is imported, so that any room may ask.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 TaskName = Literal['det', 'seg', 'cls']
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How a toolbox is told to draw predictions; ``{folder}`` stands for the folder of the pictures.
+
+    Attributes:
+        hook_type: The hook that draws.
+        hook: Its settings.
+        visualizer: Settings of the visualizer.
+    """
+
+    hook_type: str
+    hook: Mapping[str, Any]
+    visualizer: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,8 @@ class Task:
         demo: Config of its demonstration.
         demo_metric: Metric that the demonstration prints, as the toolbox logs it.
         collate: Function by which the toolbox's loaders put batches together.
+        pictures: How the toolbox is told to draw the predictions of a test.
+        submission: Settings of the evaluator that writes what a test server takes; None where there is none.
     """
 
     name: TaskName
@@ -36,6 +54,8 @@ class Task:
     demo: str
     demo_metric: str
     collate: str
+    pictures: Pictures
+    submission: Mapping[str, Any] | None
 
 
 _ROWS = (
@@ -49,6 +69,8 @@ _ROWS = (
         demo='ssdlite_emo_1m_demo',
         demo_metric='coco/bbox_mAP_50',
         collate='pseudo_collate',
+        pictures=Pictures('DetVisualizationHook', {'draw': True, 'test_out_dir': '{folder}'}),
+        submission={'outfile_prefix': '{folder}/results'},
     ),
     Task(
         name='seg',
@@ -60,6 +82,8 @@ _ROWS = (
         demo='deeplabv3_emo_1m_demo',
         demo_metric='mIoU',
         collate='pseudo_collate',
+        pictures=Pictures('SegVisualizationHook', {'draw': True, 'interval': 1}, {'save_dir': '{folder}'}),
+        submission={'output_dir': '{folder}'},
     ),
     Task(
         name='cls',
@@ -71,6 +95,8 @@ _ROWS = (
         demo='emo_1m_demo',
         demo_metric='accuracy/top1',
         collate='default_collate',
+        pictures=Pictures('VisualizationHook', {'enable': True, 'interval': 1, 'out_dir': '{folder}'}),
+        submission=None,
     ),
 )
 TASKS: dict[str, Task] = {row.name: row for row in _ROWS}

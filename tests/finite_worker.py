@@ -12,9 +12,9 @@ def train(rank: int, folder: Path) -> int:
 
     import torch
     from mmengine.runner import Runner
+    from planning import guard_numbers
 
     from emo_mm.compat import cpu_runner
-    from emo_mm.engine.guard.finite import guard_numbers
     from emo_mm.errors import UserError
 
     torch.set_num_threads(1)

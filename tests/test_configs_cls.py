@@ -9,13 +9,14 @@ import torch
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from PIL import Image
+from planning import apply_train_options, load_run_config, set_length
 
 from emo_mm.config.build import build_model
 from emo_mm.config.names import get_config, list_models
 from emo_mm.data.shapes.generate import generate
 from emo_mm.data.shapes.painter import CLASSES
 from emo_mm.data.splits import DataRequest
-from emo_mm.engine.options import TrainOptions, apply_train_options, load_run_config, set_length
+from emo_mm.engine.options import TrainOptions
 from emo_mm.errors import UserError
 from emo_mm.models.emo import ARCHS
 from emo_mm.models.emov2 import ARCHS as EMOV2_ARCHS

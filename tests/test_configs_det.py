@@ -208,8 +208,9 @@ def test_batchnorm_stays_plain_in_the_config_and_turns_synchronised_on_request()
 def test_the_faster_evaluator_gives_equal_figures_where_the_stack_has_it(tmp_path):
     pytest.importorskip('mmdet.evaluation.metrics.faster_coco_metric', reason='the classic mmdet has none')
     from mmengine.registry import METRICS
+    from planning import use_faster_coco_metric
 
-    from emo_mm.compat import register_toolbox, use_faster_coco_metric
+    from emo_mm.compat import register_toolbox
     from emo_mm.data.shapes.generate import generate
 
     register_toolbox('mmdet')

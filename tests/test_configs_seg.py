@@ -10,13 +10,14 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from PIL import Image
+from planning import load_run_config
 
 from emo_mm.config.build import build_model
 from emo_mm.config.names import get_config, list_models
 from emo_mm.data.shapes.generate import PALETTE, generate
 from emo_mm.data.shapes.painter import CLASSES
 from emo_mm.data.splits import DataRequest
-from emo_mm.engine.options import TrainOptions, load_run_config
+from emo_mm.engine.options import TrainOptions
 from emo_mm.models.emov2 import ARCHS as EMOV2_ARCHS
 
 pytestmark = pytest.mark.toolbox

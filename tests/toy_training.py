@@ -25,13 +25,13 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
+from planning import make_resumable, resume
 from torch import nn
 from torch.utils.data import Dataset
 
 from emo_mm.engine.cpu.runner import cpu_runner
-from emo_mm.engine.launch import leave_group
 from emo_mm.engine.resume import atomic, checkpoints
-from emo_mm.engine.resume.resuming import make_resumable, resume
+from emo_mm.engine.runner import shutdown_distributed
 
 IMAGES, BATCH, EPOCHS = 10, 2, 4
 ITERS = EPOCHS * IMAGES // BATCH
@@ -254,4 +254,4 @@ def train_as_rank(work_dir: Path, rank: int, port: int, by_epoch: bool, stop_at:
     try:
         runner.train()
     finally:
-        leave_group(runner)
+        shutdown_distributed(runner)

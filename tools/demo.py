@@ -10,8 +10,8 @@ from pathlib import Path
 
 from emo_mm.config.names import get_config
 from emo_mm.data.shapes.generate import generate
-from emo_mm.engine.launch import train
 from emo_mm.engine.options import TrainOptions
+from emo_mm.engine.train import train
 from emo_mm.errors import UserError
 from emo_mm.tasks import TASK_OF_SCOPE, TASKS
 

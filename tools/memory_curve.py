@@ -21,8 +21,8 @@ from mmengine.registry import HOOKS
 from emo_mm.config.names import find_config
 from emo_mm.data.shapes.generate import generate
 from emo_mm.data.splits import DataRequest
-from emo_mm.engine.launch import train
 from emo_mm.engine.options import TrainOptions
+from emo_mm.engine.train import train
 
 IMAGES, BATCH, WORKERS, SIDE = 64, 4, 2, 32
 WARM_UP = 0.25  # part of the iterations after which nothing more may be added

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from emo_mm.config.parts import parts
-from emo_mm.engine.launch import build_runner
-from emo_mm.engine.options import RunOptions, load_run_config
+from emo_mm.engine.options import RunOptions
+from emo_mm.engine.plan import plan_run
+from emo_mm.engine.runner import build_runner
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ def profile_data_path(
     weights = read_checkpoint(checkpoint) if checkpoint is not None else None
     with tempfile.TemporaryDirectory() as folder:
         options.work_dir, options.workers = folder, 0
-        cfg, lines = load_run_config(options, training=True)
+        plan = plan_run(options, 'train')
+        cfg, lines = plan.cfg, plan.lines
         if toolbox_parts:
             _use_toolbox_parts(cfg)
         cfg.log_level = 'WARNING'

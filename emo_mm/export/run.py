@@ -210,8 +210,8 @@ def _print_metrics(loaded: LoadedModel, options: ExportOptions, exported: Export
     import tempfile
 
     from emo_mm.data.splits import DataRequest
-    from emo_mm.engine.launch import evaluate
-    from emo_mm.engine.options import RunOptions
+    from emo_mm.engine.options import EvaluateOptions
+    from emo_mm.engine.test import evaluate
 
     with tempfile.TemporaryDirectory() as folder:
         whole = replace(options, half=False, int8=False, out=str(Path(folder) / f'float32{exported.path.suffix}'))
@@ -219,8 +219,8 @@ def _print_metrics(loaded: LoadedModel, options: ExportOptions, exported: Export
         write(kind, prepare(loaded, whole)[0], Path(str(whole.out)))
         metrics = []
         for path in (str(whole.out), str(exported.path)):
-            run = RunOptions(loaded.name, work_dir=folder, data=DataRequest(data_root=options.data_root), workers=0)
-            metrics.append(evaluate(run, path))
+            data = DataRequest(data_root=options.data_root)
+            metrics.append(evaluate(EvaluateOptions(loaded.name, folder, data=data, workers=0, checkpoint=path)))
     experimental = ' (experimental)' if options.int8 else ''
     for name, before in metrics[0].items():
         after = metrics[1][name]

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from data_trees import MASK_SIZE, annotations, build, shared, write_coco, write_folders, write_mask, write_masks
 from PIL import Image
+from planning import load_run_config
 
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import check_files, check_image, check_mask
 from emo_mm.data.splits import DataRequest
-from emo_mm.engine.options import RunOptions, TrainOptions, load_run_config
+from emo_mm.engine.options import RunOptions, TrainOptions
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile, Resize
 from PIL import Image
+from planning import cache_images, use_reduced_decoding
 
 from emo_mm.config.names import get_config
 from emo_mm.data.speed import fast_loading
-from emo_mm.data.speed.fast_loading import cache_images, use_reduced_decoding
 from emo_mm.data.speed.loading import ImageCache, LoadCachedImage, LoadResizedImage
 from emo_mm.errors import UserError
 
@@ -141,8 +141,10 @@ class TestCacheOption:
     def test_memory_is_given_back_at_the_end_of_the_process(self, tmp_path):
         script = (
             'import sys; from pathlib import Path; from emo_mm.config.names import get_config;'
+            'from emo_mm.config.view import read_view;'
             'from emo_mm.data.speed import fast_loading; fast_loading.SHARED_MEMORY = Path(sys.argv[1]);'
-            'cfg = get_config("emo_1m_demo"); print(fast_loading.cache_images(cfg, "ram", 0.001)[0]);'
+            'view = read_view(get_config("emo_1m_demo"), "train");'
+            'print(fast_loading.cache_images(view, "ram", 0.001).lines[0]);'
             'print(len(list(fast_loading.SHARED_MEMORY.iterdir())))'
         )
         (tmp_path / 'emo_mm_images_999999999_left').mkdir()  # of a process that was killed

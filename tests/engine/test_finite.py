@@ -19,10 +19,11 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from planning import guard_numbers
 from torch import nn
 from torch.utils.data import Dataset
 
-from emo_mm.engine.guard.finite import FiniteHook, guard_numbers, not_finite
+from emo_mm.engine.guard.finite import FiniteHook, not_finite
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox

@@ -4,16 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mmengine.config import Config
+from planning import apply_train_options, load_run_config, set_length
 
-from emo_mm.engine.options import (
-    TrainOptions,
-    _check_work_dir,
-    _merge,
-    _take_a_lone_class_as_one,
-    apply_train_options,
-    load_run_config,
-    set_length,
-)
+from emo_mm.engine.options import TrainOptions
+from emo_mm.engine.plan import merge, take
+from emo_mm.engine.steps.data import check_work_dir, lone_class
 from emo_mm.errors import UserError
 
 
@@ -96,12 +91,12 @@ def test_learning_rate_scaling_needs_the_batch_size_it_was_made_for():
 
 def test_a_misspelt_option_is_refused_with_a_suggestion():
     with pytest.raises(UserError, match='did you mean train_cfg'):
-        _merge(config(), {'train_cgf.max_epochs': 3})
+        merge(config(), {'train_cgf.max_epochs': 3})
 
 
 def test_known_options_are_merged_even_where_the_config_has_none():
     cfg = config()
-    _merge(cfg, {'randomness.seed': 3, 'train_cfg.max_epochs': 4})
+    merge(cfg, {'randomness.seed': 3, 'train_cfg.max_epochs': 4})
     assert (cfg.randomness.seed, cfg.train_cfg.max_epochs) == (3, 4)
 
 
@@ -116,12 +111,13 @@ def test_a_number_out_of_range_is_refused_by_its_flag(flag, value):
 
 
 def test_a_lone_class_without_its_comma_is_one_class():
-    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='CocoDataset', metainfo=dict(classes='cat')))))
-    _take_a_lone_class_as_one(cfg, training=True)
+    dataset = dict(type='CocoDataset', metainfo=dict(classes='cat'))
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset), default_scope='mmdet'))
+    take(cfg, [lone_class], TrainOptions('x'), 'train')
     assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == ('cat',)
 
 
 def test_many_processes_may_check_one_work_dir_at_once(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: _check_work_dir(tmp_path / 'work'), range(400)))
+        list(pool.map(lambda _: check_work_dir(tmp_path / 'work'), range(400)))
     assert list((tmp_path / 'work').iterdir()) == []

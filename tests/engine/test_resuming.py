@@ -10,11 +10,12 @@ import pytest
 import torch
 import toy_training as toy
 from mmengine.config import Config
+from planning import make_resumable, resume
 from torch.utils.data import DataLoader
 
 from emo_mm.engine.resume import checkpoints, loops
 from emo_mm.engine.resume.random_state import random_state, set_random_state, unchanged_random_state
-from emo_mm.engine.resume.resuming import check, make_resumable, newest_checkpoint, resume
+from emo_mm.engine.resume.resuming import check, newest_checkpoint
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox
@@ -183,7 +184,7 @@ def test_a_broken_checkpoint_is_passed_over_though_the_pointer_names_it(work_dir
     lines = resume(cfg, 'auto')
     assert cfg.load_from == str(work_dir / 'epoch_3.pth')
     assert len(lines) == 2
-    assert 'passed over' in lines[0] and 'epoch_4.pth' in lines[0] and reason in lines[0]  # noqa: PT018
+    assert 'skipped' in lines[0] and 'epoch_4.pth' in lines[0] and reason in lines[0]  # noqa: PT018
     assert lines[1] == f'resuming from {work_dir}/epoch_3.pth (epoch 3, iteration 15)'
     with pytest.raises(UserError, match=rf'--resume .*epoch_4\.pth.*{reason}'):
         resume(cfg, str(work_dir / 'epoch_4.pth'))

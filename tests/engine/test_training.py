@@ -13,7 +13,7 @@ import toy_training as toy
 from mmengine.config import Config
 
 from emo_mm.data.shapes.generate import generate
-from emo_mm.engine.launch import _fetch_weights
+from emo_mm.engine.train import fetch_weights
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox
@@ -262,7 +262,7 @@ def test_a_checkpoint_of_other_classes_is_not_resumed(run, shapes, run_cli, tmp_
 
 @pytest.mark.parametrize('name', ['torchvision://resnet18', 'open-mmlab://resnet50'])
 def test_names_of_other_libraries_are_left_to_mmengine(name):
-    _fetch_weights(Config(dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=name))))))
+    fetch_weights(Config(dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=name))))))
 
 
 def test_weights_that_cannot_be_downloaded_name_the_way_without(monkeypatch, tmp_path):
@@ -271,4 +271,4 @@ def test_weights_that_cannot_be_downloaded_name_the_way_without(monkeypatch, tmp
         dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='http://127.0.0.1:9/w.pth'))))
     )
     with pytest.raises(UserError, match='--weights none'):
-        _fetch_weights(cfg)
+        fetch_weights(cfg)

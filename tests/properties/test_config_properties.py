@@ -11,12 +11,13 @@ import pytest
 from data_trees import write_coco
 from exploring import explore, few_or_many, refusal_of
 from hypothesis import strategies as st
+from planning import apply_train_options, load_run_config
 
 from emo_mm.config.build import build_from_config
 from emo_mm.config.check import explained
 from emo_mm.config.names import find_config, get_config, list_models
 from emo_mm.data.splits import DataRequest
-from emo_mm.engine.options import TrainOptions, apply_train_options, load_run_config
+from emo_mm.engine.options import TrainOptions
 from emo_mm.errors import UserError
 from emo_mm.models import EMO, EMOv2
 

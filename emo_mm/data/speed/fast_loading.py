@@ -7,49 +7,42 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from emo_mm.config.parts import parts, split_datasets, type_name
-from emo_mm.data.splits import SPLITS, count
+from emo_mm.config.edits import Change, Edit
+from emo_mm.config.parts import type_name
+from emo_mm.config.view import ConfigView, inner_parts
+from emo_mm.data.splits import count
 from emo_mm.errors import UserError
 from emo_mm.weights.cache import cache_dir
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 # Files in memory, on Linux; mkdtemp makes the folder in it, for its owner alone.
 SHARED_MEMORY = Path('/dev/shm')  # nosec B108
 _PREFIX = 'emo_mm_images_'
 
 
-def cache_images(cfg: Config, kind: str, gigabytes: float | None = None) -> list[str]:
+def cache_images(view: ConfigView, kind: str, gigabytes: float | None = None) -> Change:
     """Let the data sets of a config keep decoded images, in memory for this run or on disk for the next ones too.
 
     The workers of the loaders share one cache. It is filled as images are first read.
 
     Args:
-        cfg: The whole config; changed in place.
+        view: The config.
         kind: ``ram`` or ``disk``.
         gigabytes: What the images may take (10^9 bytes); half of what is free if None.
-
-    Returns:
-        Lines to print.
 
     Raises:
         UserError: If there is no such memory or not that much, or images do not come from local files.
     """
-    loaders = [
-        part
-        for split in SPLITS
-        for part in parts(cfg.get(f'{split}_dataloader'))
-        if type_name(part) == 'LoadImageFromFile'
-    ]
+    split_loaders = [split.loader for split in view.splits.values() if split.loader is not None]
+    inner = [part for loader in split_loaders for part in inner_parts(loader.node, loader.place)]
+    loaders = [part for part in inner if type_name(part.node) == 'LoadImageFromFile']
     if not loaders:
         raise UserError('--cache: no pipeline of the config has a LoadImageFromFile, whose images could be kept')
-    if any(part.get(key) for part in loaders for key in ('backend_args', 'file_client_args')):
+    if any(part.node.get(key) for part in loaders for key in ('backend_args', 'file_client_args')):
         raise UserError('--cache keeps images of local files, and the config reads them by backend_args; leave one out')
     if kind == 'ram':
-        if cfg.get('launcher', 'none') != 'none':
+        if view.cfg.get('launcher', 'none') != 'none':
             raise UserError('--cache ram would hold every image once per process; processes share --cache disk')
         base = SHARED_MEMORY
         if not base.is_dir():
@@ -62,36 +55,38 @@ def cache_images(cfg: Config, kind: str, gigabytes: float | None = None) -> list
     if kind == 'ram':
         base = Path(tempfile.mkdtemp(prefix=f'{_PREFIX}{os.getpid()}_', dir=base))
         atexit.register(_remove, base, os.getpid())
-    for part in loaders:
-        for key in ('backend_args', 'file_client_args'):
-            part.pop(key, None)
-        part.update(type='emo_mm.LoadCachedImage', cache_dir=base.as_posix(), cache_limit=limit)
+    edits = [
+        edit
+        for part in loaders
+        for edit in (
+            *part.remove('backend_args', 'file_client_args'),
+            *part.edit(type='emo_mm.LoadCachedImage', cache_dir=base.as_posix(), cache_limit=limit),
+        )
+    ]
     end = 'removed at the end' if kind == 'ram' else 'kept for later runs'
-    return [f'images are decoded once and kept in {base}: at most {limit / 1e9:.1f} GB, {end}']
+    line = f'images are decoded once and kept in {base}: at most {limit / 1e9:.1f} GB, {end}'
+    return Change(tuple(edits), (line,))
 
 
-def use_reduced_decoding(cfg: Config) -> list[str]:
+def use_reduced_decoding(view: ConfigView) -> Change:
     """Let the test set decode JPEG files at the smallest size that is nowhere below what the network is given.
-
-    Returns:
-        Lines to print.
 
     Raises:
         UserError: If the pipeline does not resize images as it loads them.
     """
-    changed = 0
-    for dataset in split_datasets(cfg, 'test'):
-        pipeline = dataset['pipeline']
+    edits: list[Edit] = []
+    for dataset in view.splits['test'].datasets:
+        pipeline = dataset.node['pipeline']
         if len(pipeline) > 1 and pipeline[0] == {'type': 'LoadImageFromFile'} and _fits(pipeline[1]):
             resize = {key: value for key, value in pipeline[1].items() if key != 'type'}
-            dataset['pipeline'] = [dict(type='emo_mm.LoadResizedImage', **resize), *pipeline[2:]]
-            changed += 1
-    if not changed:
+            edits += dataset.edit(pipeline=[dict(type='emo_mm.LoadResizedImage', **resize), *pipeline[2:]])
+    if not edits:
         raise UserError(
             '--reduced-decoding: the test pipeline must begin with LoadImageFromFile and Resize with a scale, '
             'without other options than keep_ratio and interpolation'
         )
-    return [f"{count(changed, 'pipeline')}: JPEG files far larger than the network's input are decoded at a fraction"]
+    line = f"{count(len(edits), 'pipeline')}: JPEG files far larger than the network's input are decoded at a fraction"
+    return Change(tuple(edits), (line,))
 
 
 def _fits(resize: dict[str, Any]) -> bool:

@@ -15,7 +15,6 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 
-from emo_mm.config.parts import type_name
 from emo_mm.data.splits import count, shortlist
 from emo_mm.engine.guard.finite_search import all_finite, batch_files, search_backward, search_forward
 from emo_mm.engine.resume.checkpoints import POINTER
@@ -25,24 +24,8 @@ from emo_mm.registry import HOOKS
 from emo_mm.weights.loading import unwrapped
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
     from mmengine.runner import Runner
     from torch.optim import Optimizer
-
-# mmdet's hook that looks at the loss now and then, after the step. It would look for the loss of skipped steps too.
-_SUPERSEDED = 'CheckInvalidLossHook'
-
-
-def guard_numbers(cfg: Config, skip: int = 0) -> None:
-    """Let a training stop, or skip up to so many steps, where its loss or gradients are not finite.
-
-    Raises:
-        UserError: If ``skip`` is negative.
-    """
-    if skip < 0:
-        raise UserError(f'--skip-non-finite is {skip}; it must be 0 or more')
-    others = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook) != _SUPERSEDED]
-    cfg.custom_hooks = [*others, dict(type='emo_mm.FiniteHook', skip=skip)]
 
 
 @dataclass

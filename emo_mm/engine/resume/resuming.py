@@ -1,4 +1,4 @@
-"""Going on with a training: a config that can be, and the checkpoint to go on from."""
+"""The checkpoint to continue a training from: the newest complete one, or one that is named."""
 
 from __future__ import annotations
 
@@ -6,25 +6,15 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from emo_mm.config.parts import dataset_classes, split_datasets, task_scope, type_name
-from emo_mm.data.splits import count, shortlist
 from emo_mm.engine.resume.checkpoints import POINTER
 from emo_mm.errors import UserError
 from emo_mm.weights.untrusted.safe import safe_load
 
-if TYPE_CHECKING:
-    from mmengine.config import Config
-
-_LOOPS = {
-    'EpochBasedTrainLoop': 'emo_mm.ResumableEpochLoop',
-    'IterBasedTrainLoop': 'emo_mm.ResumableIterLoop',
-}
 _NEEDED = ('state_dict', 'optimizer', 'message_hub', 'meta')
-_REMOTE = ('file_client_args', 'backend_args')  # settings of a hook that does not write to local files
 
 
 @dataclass(frozen=True)
@@ -49,87 +39,6 @@ class Checkpoint:
 
     def __str__(self) -> str:
         return f'{self.path} (epoch {self.epoch}, iteration {self.iteration})'
-
-
-def make_resumable(cfg: Config) -> list[str]:
-    """Let a config save checkpoints that survive, and loops that go on in the midst of an epoch.
-
-    MMEngine's own hook and loops are exchanged for those of this package. Others stay, and so does a hook that writes
-    elsewhere than to local files.
-
-    Returns:
-        Lines to print.
-    """
-    if 'default_hooks' not in cfg:
-        cfg.default_hooks = {}
-    if 'checkpoint' not in cfg.default_hooks:
-        cfg.default_hooks.checkpoint = dict(type='CheckpointHook')  # MMEngine's default
-    hook, loop = cfg.default_hooks.checkpoint, cfg.train_cfg
-    if 'type' not in loop:
-        loop.type = 'EpochBasedTrainLoop' if loop.pop('by_epoch', True) else 'IterBasedTrainLoop'
-    if hook is None or type_name(hook) != 'CheckpointHook' or any(hook.get(key) for key in _REMOTE):
-        return ['the checkpoints are not written by MMEngine itself to local files: signals do not save one']
-    hook.type = 'emo_mm.SafeCheckpointHook'
-    if not any(type_name(other) == 'PlainCheckpointHook' for other in cfg.get('custom_hooks') or []):
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='emo_mm.PlainCheckpointHook')]
-    if type_name(loop) not in _LOOPS:
-        return [f'train_cfg.type is {type_name(loop)}: signals save no checkpoint, and a resumed run may repeat images']
-    loop.type = _LOOPS[type_name(loop)]
-    return []
-
-
-def resume(cfg: Config, asked: str) -> list[str]:
-    """Let a config go on from a checkpoint, with the seed of the run that wrote it.
-
-    Args:
-        cfg: The config, with its work directory and the seed that the user gave, if any; changed in place.
-        asked: A file, or ``auto`` for the newest complete checkpoint of the work directory.
-
-    Returns:
-        Lines to print: which checkpoint it is, and which were passed over.
-
-    Raises:
-        UserError: If the file cannot be resumed from, or none of the work directory's can.
-    """
-    if asked == 'auto':
-        checkpoint, passed_over = newest_checkpoint(Path(cfg.work_dir))
-        if checkpoint is None:
-            cfg.resume = False
-            return [f'{cfg.work_dir} holds no checkpoint yet: the training starts from its beginning']
-    else:
-        try:
-            checkpoint, passed_over = check(Path(asked)), []
-        except UserError as error:
-            raise UserError(f'--resume {error}') from None
-    _check_classes(cfg, checkpoint)
-    cfg.resume = True
-    cfg.load_from = str(checkpoint.path)
-    lines = [*(f'passed over {reason}' for reason in passed_over), f'resuming from {checkpoint}']
-    given = (cfg.get('randomness') or {}).get('seed')
-    if checkpoint.seed is not None and given != checkpoint.seed:
-        cfg.randomness = dict(cfg.get('randomness') or {}, seed=checkpoint.seed)
-        if given is not None:
-            lines.append(f'seed {given} is left aside: the run goes on with its own, {checkpoint.seed}')
-    return lines
-
-
-def _check_classes(cfg: Config, checkpoint: Checkpoint) -> None:
-    """Check that a training goes on with the classes that it began with.
-
-    Raises:
-        UserError: If the data have others.
-    """
-    datasets = split_datasets(cfg, 'train')
-    if checkpoint.classes is None or not datasets or not cfg.get('default_scope'):
-        return
-    classes = dataset_classes(datasets[0], task_scope(cfg))
-    if classes is None or tuple(map(str, classes)) == checkpoint.classes:
-        return
-    raise UserError(
-        f'--resume {checkpoint.path}: it was trained for {count(len(checkpoint.classes), "class", "classes")} '
-        f'({shortlist(checkpoint.classes, 4)}), and the data have {len(classes)} ({shortlist(classes, 4)}); to start a '
-        f'training from its backbone: --weights {checkpoint.path} without --resume'
-    )
 
 
 def newest_checkpoint(work_dir: Path) -> tuple[Checkpoint | None, list[str]]:

@@ -1,0 +1,118 @@
+"""Changes of a config as data: what is changed, where, and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+REMOVED = object()  # the value of an edit that removes a key
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change of a config.
+
+    Attributes:
+        place: Dotted keys of what is changed; numbers are indices of a list.
+        value: The new value, or ``REMOVED``.
+    """
+
+    place: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one step does to a config.
+
+    Attributes:
+        edits: The changes.
+        lines: What a user should read about them.
+    """
+
+    edits: tuple[Edit, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A dict somewhere in a config.
+
+    Attributes:
+        place: Dotted keys that lead to it.
+        node: The dict itself.
+    """
+
+    place: str
+    node: dict[str, Any]
+
+    def edit(self, **values: Any) -> tuple[Edit, ...]:
+        """Return the edits that give keys of this dict new values; keys that have them already are left out."""
+        return tuple(
+            Edit(f'{self.place}.{key}', value)
+            for key, value in values.items()
+            if key not in self.node or self.node[key] != value
+        )
+
+    def remove(self, *keys: str) -> tuple[Edit, ...]:
+        """Return the edits that remove keys of this dict; keys that it does not have are left out."""
+        return tuple(Edit(f'{self.place}.{key}', REMOVED) for key in keys if key in self.node)
+
+
+def join(changes: Iterable[Change]) -> Change:
+    """Return several changes as one."""
+    changes = list(changes)
+    return Change(
+        tuple(edit for change in changes for edit in change.edits),
+        tuple(line for change in changes for line in change.lines),
+    )
+
+
+def apply_edits(cfg: Config, edits: Iterable[Edit]) -> list[str]:
+    """Apply edits to a config, in their order.
+
+    Args:
+        cfg: The config; changed in place. Dicts that are missing on the way to a place are made.
+        edits: The changes.
+
+    Returns:
+        A line for each that made a difference: its place, and the value before and after.
+    """
+    lines = []
+    for edit in edits:
+        *parents, key = edit.place.split('.')
+        node: Any = cfg
+        for parent in parents:
+            if isinstance(node, (list, tuple)):
+                node = node[int(parent)]
+            else:
+                if node.get(parent) is None:
+                    node[parent] = {}
+                node = node[parent]
+        lines += _apply(node, key, edit)
+    return lines
+
+
+def _apply(node: Any, key: str, edit: Edit) -> list[str]:
+    """Change one key of a dict, or one item of a list, and return the line about it."""
+    if isinstance(node, list):
+        before = repr(node[int(key)])
+        node[int(key)] = edit.value
+        return [f'{edit.place}: {_short(before)} -> {_short(repr(edit.value))}']
+    before = repr(node[key]) if key in node else 'not set'
+    if edit.value is REMOVED:
+        if key not in node:
+            return []
+        del node[key]
+        return [f'{edit.place}: {_short(before)} -> removed']
+    node[key] = edit.value
+    after = repr(node[key])
+    return [] if before == after else [f'{edit.place}: {_short(before)} -> {_short(after)}']
+
+
+def _short(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else f'{text[:most]} ...'

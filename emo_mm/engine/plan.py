@@ -1,0 +1,191 @@
+"""From options to the config of a run: the steps in their order, each a function from view and options to edits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from emo_mm.compat import register_toolbox
+from emo_mm.config.check import check_arguments
+from emo_mm.config.edits import Change, apply_edits
+from emo_mm.config.names import get_config
+from emo_mm.config.view import Purpose, check_parts, read_view
+from emo_mm.engine.options import EvaluateOptions, RunOptions, TrainOptions
+from emo_mm.engine.steps import data, devices, hooks, loaders, schedule, start, testing
+from emo_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+Step = Callable[[Any, Any], Change]
+
+# What every run does first: data, then what reads them.
+RUN: tuple[Step, ...] = (
+    data.lone_class,
+    data.data_set,
+    devices.launcher,
+    data.work_dir,
+    data.content,
+    loaders.batches,
+    loaders.cache,
+    loaders.coco_metric,
+)
+# What a training adds: start, schedule, devices, hooks. Resuming comes late: it looks at all that was decided.
+TRAIN: tuple[Step, ...] = (
+    start.weights,
+    schedule.length,
+    schedule.learning_rate,
+    start.seed,
+    devices.precision,
+    devices.fused_optimizer,
+    hooks.resumable_loop,
+    hooks.safe_checkpoints,
+    start.resume,
+    hooks.short_logs,
+)
+# What the command adds that no test of ours wants to see: a bar, and a guard at each step.
+WATCH: tuple[Step, ...] = (hooks.progress, hooks.finite_numbers)
+TEST: tuple[Step, ...] = (
+    testing.reduced_decoding,
+    testing.pictures,
+    testing.submission,
+    testing.nothing_of_training,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config that is ready to run.
+
+    Attributes:
+        cfg: The config.
+        lines: What to print about the data and the decisions taken.
+        edits: A line for each setting that was changed.
+    """
+
+    cfg: Config
+    lines: list[str]
+    edits: list[str]
+
+    def show(self) -> None:
+        """Print the lines and the edits, as a dry run does."""
+        for line in self.lines:
+            print(line)
+        print(f'{len(self.edits)} settings of {self.cfg.filename} are changed:')
+        for line in self.edits:
+            print(f'  {line}')
+        print('dry run: nothing was built')
+
+    def and_then(self, steps: Sequence[Step], options: RunOptions, purpose: Purpose) -> Plan:
+        """Return the plan with more steps taken."""
+        lines, edits = take(self.cfg, steps, options, purpose)
+        return Plan(self.cfg, self.lines + lines, self.edits + edits)
+
+
+def plan_training(options: TrainOptions) -> Plan:
+    """Return the plan of a training.
+
+    Raises:
+        UserError: If an option, the config or the data has a fault.
+    """
+    return plan_run(options, 'train').and_then((*TRAIN, *WATCH), options, 'train')
+
+
+def plan_test(options: EvaluateOptions) -> Plan:
+    """Return the plan of a test.
+
+    Raises:
+        UserError: If an option, the config or the data has a fault.
+    """
+    return plan_run(options, 'test').and_then(TEST, options, 'test')
+
+
+def plan_run(options: RunOptions, purpose: Purpose) -> Plan:
+    """Return the plan of a run with the user's data and options in it, before what only a training or a test adds.
+
+    Raises:
+        UserError: If an option, the config or the data has a fault.
+    """
+    check_numbers(options)
+    cfg = get_config(options.config)
+    if 'default_scope' not in cfg:
+        raise UserError(
+            f'config {options.config} has no default_scope (mmdet, mmseg or mmpretrain), which names its task'
+        )
+    merge(cfg, options.cfg_options)
+    check_parts(cfg, purpose)
+    merged = [f'{key}: {value!r} (--cfg-options)' for key, value in options.cfg_options.items()]
+    return Plan(cfg, [], merged).and_then(RUN, options, purpose)
+
+
+def take(cfg: Config, steps: Sequence[Step], options: RunOptions, purpose: Purpose) -> tuple[list[str], list[str]]:
+    """Take steps one after another, each from the view of what the ones before left.
+
+    Returns:
+        What to print, and a line for each setting that was changed.
+    """
+    lines: list[str] = []
+    edits: list[str] = []
+    for step in steps:
+        change = step(read_view(cfg, purpose), options)
+        edits += apply_edits(cfg, change.edits)
+        lines += change.lines
+    return lines, edits
+
+
+def merge(cfg: Config, changes: dict[str, Any]) -> None:
+    """Merge dotted keys into a config.
+
+    Raises:
+        UserError: If the first part of a key is one that nothing reads, or a value does not fit.
+    """
+    known = set(cfg.keys()) | _RUNNER_KEYS
+    for key in changes:
+        first = key.split('.')[0]
+        if first not in known:
+            near = difflib.get_close_matches(first, known, n=1)
+            hint = f'; did you mean {near[0]}?' if near else ''
+            raise UserError(f'--cfg-options {key}: the config has no {first!r}{hint}')
+    try:
+        cfg.merge_from_dict(changes)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(f'--cfg-options {" ".join(changes)}: {error}') from error
+    register_toolbox(cfg.default_scope)
+    try:
+        check_arguments(cfg, changes)
+    except UserError as error:
+        raise UserError(f'--cfg-options {error}') from None
+
+
+# What mmengine's Runner and the entry points read from a config, beside what a config of ours has.
+_RUNNER_KEYS = {
+    'auto_scale_lr', 'cfg', 'compile', 'custom_hooks', 'custom_imports', 'data_preprocessor', 'default_hooks',
+    'default_scope', 'env_cfg', 'experiment_name', 'find_unused_parameters', 'launcher', 'load_from', 'log_level',
+    'log_processor', 'model', 'model_wrapper_cfg', 'optim_wrapper', 'param_scheduler', 'randomness', 'resume',
+    'runner_type', 'sync_bn', 'test_cfg', 'test_dataloader', 'test_evaluator', 'train_cfg', 'train_dataloader',
+    'val_cfg', 'val_dataloader', 'val_evaluator', 'visualizer', 'work_dir',
+}  # fmt: skip
+
+# number on the command line -> what it must be, in words, and whether it is
+_NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    'batch_size': ('at least 1', lambda n: n >= 1),
+    'workers': ('at least 0', lambda n: n >= 0),
+    'cache_gb': ('above 0', lambda n: n > 0),
+    'lr': ('above 0', lambda n: 0 < n < float('inf')),
+    'seed': ('0 to 4294967295', lambda n: 0 <= n < 2**32),
+    'skip_non_finite': ('at least 0', lambda n: n >= 0),
+}
+
+
+def check_numbers(options: RunOptions) -> None:
+    """Check the numbers that a run was given.
+
+    Raises:
+        UserError: If one is out of range.
+    """
+    for name, (words, fits) in _NUMBERS.items():
+        value = getattr(options, name, None)
+        if value is not None and not fits(value):
+            raise UserError(f'--{name.replace("_", "-")} is {value:g}; it must be {words}')

@@ -1,0 +1,98 @@
+"""What a training starts from: weights, a seed, or a checkpoint to continue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emo_mm.config.edits import Change, Edit
+from emo_mm.config.parts import dataset_classes
+from emo_mm.config.view import ConfigView
+from emo_mm.data.splits import count, shortlist
+from emo_mm.engine.options import TrainOptions
+from emo_mm.errors import UserError
+
+# Statistics and layers that were never trained must not be frozen: setting -> its value from scratch.
+_FROM_SCRATCH = {'norm_eval': False, 'frozen_stages': -1}
+
+
+def weights(view: ConfigView, options: TrainOptions) -> Change:
+    """Start the backbone from the weights asked for, or from random ones."""
+    backbone = view.part('model.backbone')
+    if options.weights is None:
+        return Change()
+    if options.weights != 'none':
+        return Change(backbone.edit(init_cfg=dict(type='Pretrained', checkpoint=options.weights)))
+    changed = {key: value for key, value in _FROM_SCRATCH.items() if backbone.node.get(key, value) != value}
+    note = f' with {", ".join(f"{key}={value}" for key, value in changed.items())}' if changed else ''
+    edits = (*backbone.remove('init_cfg'), *backbone.edit(**changed))
+    return Change(edits, (f'the backbone starts from random weights{note}',))
+
+
+def seed(view: ConfigView, options: TrainOptions) -> Change:
+    """Take the seed of the random number generators."""
+    return Change() if options.seed is None else Change((Edit('randomness', dict(seed=options.seed)),))
+
+
+def resume(view: ConfigView, options: TrainOptions) -> Change:
+    """Continue from a checkpoint, with the seed of the run that wrote it.
+
+    Raises:
+        UserError: If the file cannot be resumed from, or none of the work directory's can.
+    """
+    cfg = view.cfg
+    asked = options.resume or ((cfg.get('load_from') or 'auto') if cfg.get('resume') else None)
+    return Change() if asked is None else resume_from(view, asked)
+
+
+def resume_from(view: ConfigView, asked: str) -> Change:
+    """Continue from a checkpoint, with the seed of the run that wrote it.
+
+    Args:
+        view: The config, with its work directory and the seed that the user gave, if any.
+        asked: A file, or ``auto`` for the newest complete checkpoint of the work directory.
+
+    Raises:
+        UserError: If the file cannot be resumed from, or none of the work directory's can.
+    """
+    from emo_mm.engine.resume.resuming import check, newest_checkpoint
+
+    cfg = view.cfg
+    if asked == 'auto':
+        checkpoint, skipped = newest_checkpoint(Path(cfg.work_dir))
+        if checkpoint is None:
+            line = f'{cfg.work_dir} holds no checkpoint yet: the training starts from its beginning'
+            return Change((Edit('resume', False),), (line,))
+    else:
+        try:
+            checkpoint, skipped = check(Path(asked)), []
+        except UserError as error:
+            raise UserError(f'--resume {error}') from None
+    _check_classes(view, checkpoint.path, checkpoint.classes)
+    edits = [Edit('resume', True), Edit('load_from', str(checkpoint.path))]
+    lines = [*(f'skipped {reason}' for reason in skipped), f'resuming from {checkpoint}']
+    randomness = cfg.get('randomness') or {}
+    given = randomness.get('seed')
+    if checkpoint.seed is not None and given != checkpoint.seed:
+        edits.append(Edit('randomness', {**randomness, 'seed': checkpoint.seed}))
+        if given is not None:
+            lines.append(f'seed {given} is left aside: the run goes on with its own, {checkpoint.seed}')
+    return Change(tuple(edits), tuple(lines))
+
+
+def _check_classes(view: ConfigView, path: Path, trained: tuple[str, ...] | None) -> None:
+    """Check that a training continues with the classes that it began with.
+
+    Raises:
+        UserError: If the data have others.
+    """
+    datasets = view.splits['train'].datasets
+    if trained is None or not datasets or not view.cfg.get('default_scope'):
+        return
+    classes = dataset_classes(datasets[0].node, view.task.scope)
+    if classes is None or tuple(map(str, classes)) == trained:
+        return
+    raise UserError(
+        f'--resume {path}: it was trained for {count(len(trained), "class", "classes")} ({shortlist(trained, 4)}), and '
+        f'the data have {len(classes)} ({shortlist(classes, 4)}); to start a training from its backbone: '
+        f'--weights {path} without --resume'
+    )

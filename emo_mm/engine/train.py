@@ -1,0 +1,137 @@
+"""Training, the same code for every task."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from emo_mm.engine.options import TrainOptions
+from emo_mm.engine.plan import plan_training
+from emo_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+
+def train(options: TrainOptions) -> dict[str, Any]:
+    """Train a model as its config and the options say; leave metrics and pictures in the work directory.
+
+    Returns:
+        What ``metrics.json`` of the work directory holds; nothing after a dry run.
+
+    Raises:
+        UserError: If the config, an option, the data or the machine has a fault.
+        TrainingStopped: If SIGTERM or Ctrl-C stopped it; it is saved.
+    """
+    plan = plan_training(options)
+    if options.dry_run:
+        plan.show()
+        return {}
+    fetch_weights(plan.cfg)
+    return _run(plan.cfg, plan.lines)
+
+
+def _run(cfg: Config, lines: list[str]) -> dict[str, Any]:
+    """Train as a config says, and report."""
+    from emo_mm.engine.guard.machine import machine_faults_told
+    from emo_mm.engine.report import write_report
+    from emo_mm.engine.resume.signals import TrainingStopped
+    from emo_mm.engine.runner import build_runner, shutdown_distributed
+    from emo_mm.weights.loading import unwrapped
+
+    runner = build_runner(cfg, lines)
+    _drop_single_last_image(runner)
+    _fit_warm_up(runner)
+    start = time.monotonic()
+    try:
+        with machine_faults_told(cfg):
+            runner.train()
+    except TrainingStopped:
+        shutdown_distributed(runner)
+        raise
+    if runner.distributed:
+        _check_ranks_agree(runner)
+    report = write_report(runner, unwrapped(runner.model), seconds=time.monotonic() - start)
+    shutdown_distributed(runner)
+    return report
+
+
+def fetch_weights(cfg: Config) -> None:
+    """Download the weights that a training starts from before anything else is built.
+
+    Raises:
+        UserError: If they cannot be loaded; the message says how to train without.
+    """
+    from emo_mm.weights import PUBLISHED, resolve_weights
+
+    part: Any = cfg
+    for key in ('model', 'backbone', 'init_cfg'):
+        part = part.get(key) if isinstance(part, dict | type(cfg)) else None
+    pretrained = isinstance(part, dict) and part.get('type') == 'Pretrained'
+    weights = str(part.get('checkpoint')) if pretrained else ''
+    # names of other libraries, such as torchvision://, are MMEngine's to resolve
+    if weights not in PUBLISHED and not weights.startswith(('https://', 'http://', 'hf://')):
+        return
+    try:
+        resolve_weights(weights)
+    except UserError as error:
+        raise UserError(f'{error}; or train from scratch: --weights none') from None
+
+
+def _drop_single_last_image(runner: Runner) -> None:
+    """Drop the last batch of an epoch where it would hold one image alone.
+
+    BatchNorm cannot train on one image whose map is a single pixel, as the last map of SSD is, and would stop there.
+    """
+    from mmengine.registry import DATASETS
+
+    loader = runner._train_dataloader  # still a dict: mmengine builds it when training starts
+    if loader.get('batch_sampler') is not None or loader['sampler'].get('type') == 'InfiniteSampler':
+        return
+    loader['dataset'] = dataset = DATASETS.build(loader['dataset'])
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+    per_rank = -(-len(dataset) // runner.world_size)
+    batch_size = loader['batch_size']
+    if per_rank > batch_size > 1 and per_rank % batch_size == 1:
+        loader['drop_last'] = True
+        runner.logger.info(f'{per_rank} images in batches of {batch_size}: the single image left over is dropped')
+
+
+def _fit_warm_up(runner: Runner) -> None:
+    """Shorten a warm-up that would take more than a tenth of the training, and say so."""
+    from emo_mm.engine.warm_up import fit_warm_up
+
+    schedulers = runner.param_schedulers
+    loader, length = runner._train_dataloader, runner.cfg.train_cfg
+    iterations = length.get('max_iters')
+    if iterations is None:
+        if isinstance(loader['dataset'], dict):  # a sampler of its own, which decides how long an epoch is
+            return
+        images = -(-len(loader['dataset']) // runner.world_size)
+        per_epoch = images // loader['batch_size'] if loader.get('drop_last') else -(-images // loader['batch_size'])
+        iterations = length.max_epochs * max(per_epoch, 1)
+    several = schedulers if isinstance(schedulers, list) else [schedulers]
+    dicts = [one for one in several if isinstance(one, dict)]
+    for line in fit_warm_up(dicts, iterations):
+        runner.logger.info(line)
+
+
+def _check_ranks_agree(runner: Runner) -> None:
+    """Check that data-parallel training left every process with the same metrics and weights.
+
+    Raises:
+        RuntimeError: If it did not, as after a fault in communication: the checkpoint is not to be trusted.
+    """
+    import torch
+    from mmengine.dist import all_gather_object
+
+    metrics = {k: v.current() for k, v in runner.message_hub.log_scalars.items() if k.startswith('val/')}
+    metrics = {k: v for k, v in metrics.items() if not k.endswith('time')}
+    with torch.no_grad():
+        weights = sum(float(parameter.double().abs().sum()) for parameter in runner.model.parameters())
+    for rank, other in enumerate(all_gather_object((metrics, weights))):
+        if other != (metrics, weights):
+            raise RuntimeError(f'rank {runner.rank} ended with {(metrics, weights)} and rank {rank} with {other}')
+    runner.logger.info(f'{len(metrics)} metrics and the weights are equal on {runner.world_size} ranks')
