@@ -98,21 +98,31 @@ def apply_edits(cfg: Config, edits: Iterable[Edit]) -> list[str]:
 
 
 def _apply(node: Any, key: str, edit: Edit) -> list[str]:
-    """Change one key of a dict, or one item of a list, and return the line about it."""
+    """Change one key of a dict, or one item of a list, and return the lines about it."""
     if isinstance(node, list):
-        before = repr(node[int(key)])
-        node[int(key)] = edit.value
-        return [f'{edit.place}: {_short(before)} -> {_short(repr(edit.value))}']
-    before = repr(node[key]) if key in node else 'not set'
-    if edit.value is REMOVED:
-        if key not in node:
-            return []
+        before, node[int(key)] = node[int(key)], edit.value
+        return _difference(edit.place, before, edit.value)
+    before = node.get(key, REMOVED)
+    if edit.value is not REMOVED:
+        node[key] = edit.value
+        return _difference(edit.place, before, edit.value)
+    if before is not REMOVED:
         del node[key]
-        return [f'{edit.place}: {_short(before)} -> removed']
-    node[key] = edit.value
-    after = repr(node[key])
-    return [] if before == after else [f'{edit.place}: {_short(before)} -> {_short(after)}']
+    return _difference(edit.place, before, REMOVED)
 
 
-def _short(text: str, most: int = 160) -> str:
+def _difference(place: str, before: Any, after: Any) -> list[str]:
+    """Return lines on a value before and after; of lists, on the items that came and went."""
+    if repr(before) == repr(after) and (before is REMOVED) == (after is REMOVED):
+        return []
+    if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
+        came = [f'{place}: added {_short(item)}' for item in after if item not in before]
+        went = [f'{place}: removed {_short(item)}' for item in before if item not in after]
+        if came or went:
+            return [*came, *went]
+    return [f'{place}: {_short(before)} -> {_short(after)}']
+
+
+def _short(value: Any, most: int = 160) -> str:
+    text = 'not set' if value is REMOVED else repr(value)
     return text if len(text) <= most else f'{text[:most]} ...'

@@ -116,7 +116,7 @@ def plan_run(options: RunOptions, purpose: Purpose) -> Plan:
         )
     merge(cfg, options.cfg_options)
     check_parts(cfg, purpose)
-    merged = [f'{key}: {value!r} (--cfg-options)' for key, value in options.cfg_options.items()]
+    merged = [f'{key}: set to {value!r} by --cfg-options' for key, value in options.cfg_options.items()]
     return Plan(cfg, [], merged).and_then(RUN, options, purpose)
 
 

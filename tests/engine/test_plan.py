@@ -1,0 +1,89 @@
+"""The plan of a run: what it changes is told before anything is built, and impossible options are one line."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+
+from emo_mm.cli import main
+from emo_mm.config.names import get_config
+from emo_mm.engine.options import EvaluateOptions
+from emo_mm.engine.plan import TEST, take
+from emo_mm.engine.steps import testing
+from emo_mm.errors import UserError
+
+pytestmark = pytest.mark.toolbox
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('plan') / 'shapes'
+    assert main(['data', 'shapes', str(root), '--num-train', '4', '--num-val', '2']) == 0
+    return root
+
+
+def test_a_dry_run_prints_each_edit_and_writes_nothing(shapes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ['train', 'ssdlite_emo_1m_demo', '--data-root', str(shapes), '--epochs', '3', '--lr', '0.5', '--dry-run']
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert 'train_cfg.max_epochs: 10 -> 3' in said
+    assert 'optim_wrapper.optimizer.lr: 0.004 -> 0.5' in said
+    assert 'train_dataloader.dataset.data_root' in said
+    assert "custom_hooks: added {'type': 'emo_mm.ProgressHook'}" in said
+    assert 'nothing was built' in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_test_needs_no_weights(shapes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ['test', 'emo_1m_demo', 'missing.pth', '--data-root', str(shapes / 'folders'), '--dry-run']
+    assert main(command) == 0
+    assert 'nothing was built' in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_for_a_server_are_written_by_the_one_evaluator_that_can(tmp_path):
+    cfg = get_config('ssdlite_emo_1m_demo')
+    cfg.work_dir = str(tmp_path)
+    cfg.test_evaluator = [dict(type='DumpDetResults', out_file_path='x.pkl'), cfg.test_evaluator]
+    take(cfg, TEST, EvaluateOptions('x', checkpoint='x.pth', format_only=True), 'test')
+    assert cfg.test_evaluator.format_only is True
+    assert cfg.test_evaluator.outfile_prefix == str(tmp_path / 'submission' / 'results')
+
+
+def test_files_for_a_server_are_refused_where_no_evaluator_writes_them(tmp_path):
+    cfg = get_config('ssdlite_emo_1m_demo')
+    cfg.work_dir = str(tmp_path)
+    cfg.test_evaluator = [dict(type='DumpDetResults', out_file_path='x.pkl')]
+    with pytest.raises(UserError, match=r'--format-only.*DumpDetResults'):
+        take(cfg, TEST, EvaluateOptions('x', checkpoint='x.pth', format_only=True), 'test')
+
+
+@pytest.mark.parametrize('hooks', [{}, dict(visualization=None)])
+def test_pictures_are_refused_where_no_hook_draws(hooks):
+    cfg = Config(dict(default_scope='mmdet', default_hooks=hooks))
+    with pytest.raises(UserError, match='DetVisualizationHook'):
+        take(cfg, [testing.pictures], EvaluateOptions('x', show_dir='pictures'), 'test')
+
+
+def test_the_run_reads_what_the_dry_run_told(shapes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = [
+        'train',
+        'emo_1m_demo',
+        '--data-root',
+        str(shapes / 'folders'),
+        '--epochs',
+        '1',
+        '--batch-size',
+        '2',
+    ]
+    assert main([*command, '--workers', '0', '--weights', 'none', '--dry-run']) == 0
+    said = capsys.readouterr().out
+    assert main(command) == 0
+    (dumped,) = (tmp_path / 'work_dirs' / 'emo_1m_demo').glob('*.py')
+    cfg = Config.fromfile(str(dumped))
+    assert (cfg.train_cfg.max_epochs, cfg.train_dataloader.batch_size) == (1, 2)
+    assert 'train_cfg.max_epochs: 50 -> 1' in said
+    assert json.loads((tmp_path / 'work_dirs' / 'emo_1m_demo' / 'metrics.json').read_text())['last']
