@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from PIL import Image
 
+from emo_mm.files import write_bytes
 from emo_mm.registry import TRANSFORMS
 
 _JPEG = b'\xff\xd8'
@@ -68,14 +68,11 @@ class ImageCache:
         content.write(np.array(_version(path), np.int64).tobytes())
         np.save(content, image, allow_pickle=False)
         entry = self._entry(path, variant)
-        partial = entry.with_suffix(f'.{os.getpid()}')
         try:
             if not self._reserve(content.tell(), entry):
                 return self._give_up(f'its {self.limit / 1e9:.1f} GB are full')
-            partial.write_bytes(content.getbuffer())
-            partial.replace(entry)  # whole or not at all for those who read it meanwhile
+            write_bytes(entry, content.getbuffer(), durable=False)
         except OSError as error:  # others use the disk too, and may even remove the folder
-            partial.unlink(missing_ok=True)
             return self._give_up(str(error))
         return True
 
