@@ -23,6 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from emo_mm.data.files.cache import CheckCache
+from emo_mm.machine import available_cores
 from emo_mm.runtime.images import FORMATS
 
 CHECKS = ('quick', 'full')
@@ -127,11 +128,6 @@ def check_files(paths: Sequence[str], check: str, cache: CheckCache | None = Non
     return [answer for answer in answers if answer is not None]
 
 
-def processes() -> int:
-    """The number of processes that check files: one per core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
 def _ask(paths: list[str], check: str) -> list[FileAnswer]:
     chunks = [(paths[start : start + _CHUNK], check) for start in range(0, len(paths), _CHUNK)]
     bar = tqdm(
@@ -143,7 +139,7 @@ def _ask(paths: list[str], check: str) -> list[FileAnswer]:
         dynamic_ncols=True,
     )
     answers: list[FileAnswer] = []
-    workers = min(processes(), len(chunks))
+    workers = min(available_cores(), len(chunks))
     with bar:
         if len(paths) < _FEW or workers < 2:
             for chunk in chunks:
