@@ -24,7 +24,7 @@ from emo_mm.data.splits import (
     wanted_splits,
 )
 from emo_mm.errors import UserError
-from emo_mm.runtime.images import FORMATS
+from emo_mm.runtime.images import FORMATS, upright_size
 
 IMAGE_FOLDERS = ('img_dir', 'images', 'image', 'imgs', 'img', 'JPEGImages')
 MASK_FOLDERS = ('ann_dir', 'masks', 'mask', 'annotations', 'labels', 'label', 'SegmentationClass')
@@ -32,7 +32,6 @@ CLASS_FILES = ('CLASSES.txt', 'classes.txt', 'labels.txt')
 MASK_SUFFIXES = ('.png', '.bmp', '.tif', '.tiff')
 
 IGNORED = 255
-EXIF_ORIENTATION = 0x0112
 CHECKED_MASKS = 50  # per split: at most some seconds, and a wrong labelling shows in nearly every mask
 
 
@@ -302,11 +301,10 @@ def _image_shape(path: Path) -> tuple[int, int]:
     """Height and width as decoded for training, that is turned as the EXIF data say."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+            width, height = upright_size(image)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f'{path}: cannot be read as an image ({error})') from error
-    return (width, height) if turned else (height, width)
+    return height, width
 
 
 def find_class_file(root: Path) -> Path | None:

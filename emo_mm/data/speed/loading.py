@@ -19,9 +19,9 @@ from PIL import Image
 
 from emo_mm.files import write_bytes
 from emo_mm.registry import TRANSFORMS
+from emo_mm.runtime.images import upright_size
 
 _JPEG = b'\xff\xd8'
-_EXIF_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)  # width and height change places
 _REDUCED_FLAGS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 
@@ -210,11 +210,9 @@ def _size(content: bytes) -> tuple[int, int]:
     """Return width and height of an image as it is shown, from its header; zeros if it has none."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
-            width, height = image.size
+            return upright_size(image)
     except (OSError, Image.DecompressionBombError):  # no image that Pillow takes: left to OpenCV, and to its limits
         return 0, 0
-    return (height, width) if turned else (width, height)
 
 
 def _reduced_flag(size: tuple[int, int], target: tuple[int, int]) -> int | None:
