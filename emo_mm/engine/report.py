@@ -16,12 +16,12 @@ from emo_mm.files import write_json
 from emo_mm.report.curves import plot_curves, read_scalars
 from emo_mm.report.sheets import (
     Boxes,
-    class_colours,
     classification_sheet,
     confusion_matrix_figure,
     detection_sheet,
     segmentation_sheet,
 )
+from emo_mm.runtime.colours import class_colours
 from emo_mm.runtime.images import read_image
 from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__

@@ -11,7 +11,8 @@ from PIL import Image
 
 from emo_mm.errors import UserError
 from emo_mm.files import atomic_write, write_bytes
-from emo_mm.runtime.drawing import class_colours, draw_result
+from emo_mm.runtime.colours import class_colours
+from emo_mm.runtime.drawing import draw_result
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.predictor import Outcome
 from emo_mm.runtime.results import Classification, Detections, Segmentation

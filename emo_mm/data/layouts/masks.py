@@ -18,12 +18,12 @@ from emo_mm.data.splits import (
     files_under,
     inside,
     locate,
-    palette,
     read_classes,
     shortlist,
     wanted_splits,
 )
 from emo_mm.errors import UserError
+from emo_mm.runtime.colours import class_colours
 from emo_mm.runtime.images import FORMATS, upright_size
 
 IMAGE_FOLDERS = ('img_dir', 'images', 'image', 'imgs', 'img', 'JPEGImages')
@@ -351,7 +351,7 @@ def palette_classes(pairs: MaskPairs, tolerant: bool = False) -> tuple[tuple[str
         )
     # a palette may hold fewer colours than labels; the missing ones are filled with our own
     triples = [(colours[start], colours[start + 1], colours[start + 2]) for start in range(0, len(colours), 3)]
-    triples = triples[: largest + 1] + palette(largest + 1)[len(triples) :]
+    triples = triples[: largest + 1] + class_colours(largest + 1)[len(triples) :]
     return tuple(f'class_{label}' for label in range(largest + 1)), triples
 
 
@@ -385,7 +385,7 @@ def resolve_masks(request: DataRequest, training: bool = True, tolerant: bool = 
     path = locate(root, request.classes, '--classes') if request.classes else find_class_file(root)
     if path is not None:
         names = tuple(read_classes(path))
-        result = MaskSplits(root, names, palette(len(names)), inside(root, path), found, {})
+        result = MaskSplits(root, names, class_colours(len(names)), inside(root, path), found, {})
     else:
         names, colours = palette_classes(first, tolerant)
         result = MaskSplits(root, names, colours, f'the palette of {inside(root, first.mask_dir)}', found, {})
