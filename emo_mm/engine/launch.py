@@ -31,7 +31,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         TrainingStopped: If SIGTERM or Ctrl-C stopped it; it is saved.
     """
     from emo_mm.engine.guard.finite import guard_numbers
-    from emo_mm.engine.guard.machine import machine_faults_told
+    from emo_mm.engine.guard.machine import explain_machine_errors
     from emo_mm.engine.report import write_report
     from emo_mm.engine.resume.signals import TrainingStopped
     from emo_mm.weights.loading import unwrapped
@@ -46,7 +46,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     _fit_warm_up(runner)
     start = time.monotonic()
     try:
-        with machine_faults_told(cfg):
+        with explain_machine_errors(cfg):
             runner.train()
     except TrainingStopped:
         leave_group(runner)
@@ -108,7 +108,7 @@ def evaluate(
     """
     from emo_mm.config.carried import doubt_about
     from emo_mm.data.speed.fast_loading import use_reduced_decoding
-    from emo_mm.engine.guard.machine import machine_faults_told
+    from emo_mm.engine.guard.machine import explain_machine_errors
     from emo_mm.runtime.sessions import is_deployed
     from emo_mm.weights import load_model, read_checkpoint
     from emo_mm.weights.hub import local_model
@@ -144,7 +144,7 @@ def evaluate(
     _check_classes(runner, meta, checkpoint)
     if weights is not None:
         load_model(unwrapped(runner.model), weights)
-    with machine_faults_told(cfg):
+    with explain_machine_errors(cfg):
         metrics = {key: float(value) for key, value in runner.test().items()}
     if runner.rank == 0 and not format_only:
         path = Path(out) if out else Path(cfg.work_dir) / 'test_metrics.json'
