@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, last_line
 from emo_mm.ops.finder import CHOICES, choice
 from emo_mm.ops.install import ops_in_use
 from emo_mm.stack import (
@@ -117,9 +117,8 @@ def check_import(name: str, module: str, distribution: str, stack: str) -> Check
     try:
         import_module(module)
     except Exception as error:  # whatever an import raises is the finding; mmdet and mmseg even assert
-        return Check(
-            name, False, f'{version}, but it fails to import: {_short(error)}', _mend_import(error, stack, distribution)
-        )
+        detail = f'{version}, but it fails to import: {last_line(error, with_type=True)}'
+        return Check(name, False, detail, _mend_import(error, stack, distribution))
     detail = version or 'version unknown'
     return Check(name, True, detail if version == tested else f'{detail} (tested with {tested})')
 
@@ -156,7 +155,7 @@ def check_mmcv_ops(stack: str, device: str = 'cpu') -> Check:
     try:
         in_use = ops_in_use()
     except Exception as error:  # whatever the import of mmcv raises, which is a fault of its own row
-        detail = f'mmcv, whose ops they are, fails to import: {_short(error)}'
+        detail = f'mmcv, whose ops they are, fails to import: {last_line(error, with_type=True)}'
         return Check(name, False, detail, _mend_import(error, stack, DISTRIBUTIONS['mmcv'][stack]))
     if in_use == 'no mmcv':
         return Check(name, False, 'mmcv is not installed', install_command(stack, DISTRIBUTIONS['mmcv'][stack]))
@@ -169,7 +168,7 @@ def check_mmcv_ops(stack: str, device: str = 'cpu') -> Check:
     try:
         wrong = wrong_ops(device)
     except Exception as error:  # a library of another torch raises ImportError, an op not compiled for a device another
-        return Check(name, False, f'{_WORDS[in_use]} fail: {_short(error)}', fix)
+        return Check(name, False, f'{_WORDS[in_use]} fail: {last_line(error, with_type=True)}', fix)
     if wrong:
         return Check(name, False, f'{_WORDS[in_use]} give wrong answers: {", ".join(wrong)}', fix)
     return Check(name, True, f'{_WORDS[in_use]}; nms, RoIAlign and deformable convolution give the right answers')
@@ -211,16 +210,11 @@ def check_backbone(stack: str) -> Check:
         with torch.no_grad():
             maps = backbone(torch.zeros(1, 3, 64, 64))
     except Exception as error:  # any failure here is the finding
-        return Check('emo_mm.EMO', False, f'does not build and run: {_short(error)}', install_command(stack))
+        detail = f'does not build and run: {last_line(error, with_type=True)}'
+        return Check('emo_mm.EMO', False, detail, install_command(stack))
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     sizes = ', '.join('x'.join(map(str, found.shape[1:])) for found in maps)  # (1, C, H, W) -> CxHxW
     return Check('emo_mm.EMO', True, f'EMO-1M builds, {parameters:,} parameters; maps of a 64x64 image: {sizes}')
-
-
-def _short(error: Exception) -> str:
-    """The last line of an error, which says most, with its type."""
-    lines = str(error).strip().splitlines()
-    return f'{type(error).__name__}: {lines[-1][:300]}' if lines else type(error).__name__
 
 
 def environment_checks() -> Iterator[Check]:

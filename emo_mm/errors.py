@@ -1,8 +1,9 @@
-"""Errors that a user can mend."""
+"""Errors that a user can fix."""
 
 from __future__ import annotations
 
 _LONGEST = 1500  # characters of a line
+_LONGEST_QUOTED = 300  # characters of a line of another error
 
 
 class UserError(ValueError):
@@ -45,15 +46,28 @@ def printable(text: str) -> str:
     return ''.join(c if c.isprintable() or c == '\n' else c.encode('unicode_escape').decode() for c in text)
 
 
-def first_line(error: Exception, with_type: bool = False) -> str:
-    """Return the first line of what an error says, or its type where it says nothing.
+def first_line(error: BaseException, with_type: bool = False) -> str:
+    """Return the first line of what an error says, which mostly says what it is; its type where it says nothing.
 
     Args:
         error: The error.
         with_type: Whether its type stands before the line.
     """
+    return _line(error, 0, with_type)
+
+
+def last_line(error: BaseException, with_type: bool = False) -> str:
+    """Return the last line of what an error says, as :func:`first_line` does.
+
+    It is the one that tells where a text ends in the error itself: that of an import that failed, or of an error that
+    comes with the traceback of another process.
+    """
+    return _line(error, -1, with_type)
+
+
+def _line(error: BaseException, index: int, with_type: bool) -> str:
     kind, lines = type(error).__name__, str(error).strip().splitlines()
     if not lines:
         return kind
-    line = lines[0].rstrip()[:300]
+    line = lines[index].strip()[:_LONGEST_QUOTED]
     return f'{kind}: {line}' if with_type else line

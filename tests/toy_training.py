@@ -29,6 +29,7 @@ from planning import make_resumable, resume
 from torch import nn
 from torch.utils.data import Dataset
 
+from emo_mm import files
 from emo_mm.engine.cpu.runner import cpu_runner
 from emo_mm.engine.resume import atomic, checkpoints
 from emo_mm.engine.runner import shutdown_distributed
@@ -182,7 +183,7 @@ def train_and_die(work_dir: Path, by_epoch: bool, at_write: int | None = None, s
 def _die_in_write(number: int, stage: str) -> None:
     """Let this process be killed in the midst of a write of a checkpoint or of the pointer to it."""
     writes = itertools.count()
-    write, sync = atomic.write_atomically, os.fsync
+    write, sync = files.write_bytes, os.fsync
 
     def dying_write(path: Path, data: bytes) -> None:
         if next(writes) == number:
@@ -199,7 +200,7 @@ def _die_in_write(number: int, stage: str) -> None:
             os.fsync = dying_sync
         write(path, data)
 
-    atomic.write_atomically = checkpoints.write_atomically = dying_write
+    atomic.write_bytes = checkpoints.write_bytes = dying_write
 
 
 @HOOKS.register_module(force=True)

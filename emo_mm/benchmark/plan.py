@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from emo_mm.benchmark.contestant import DTYPES, MODES, Contestant
-from emo_mm.benchmark.machine import usable_cores
 from emo_mm.benchmark.runtimes import RUNTIMES, why_not
 from emo_mm.benchmark.subjects import Size, find_subject
 from emo_mm.benchmark.suites import SUITES, Suite
 from emo_mm.errors import UserError
+from emo_mm.machine import available_cores
 
 # Settings of a run that is to be over soon.
 QUICK: dict[str, Any] = {'rounds': 3, 'turn_seconds': 0.0}
@@ -50,7 +50,7 @@ class BenchmarkOptions:
     modes: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ('fp32',)
     device: str = 'cpu'
-    threads: int = field(default_factory=usable_cores)
+    threads: int = field(default_factory=available_cores)
     baseline: str = ''
     rounds: int = 15
     turn_seconds: float = 0.5

@@ -21,8 +21,9 @@ from emo_mm.config.parts import (
 from emo_mm.data.layouts import folders, masks
 from emo_mm.data.layouts.coco import resolve_coco
 from emo_mm.data.preflight import check_data, images_left_out
-from emo_mm.data.splits import SPLITS, DataRequest, inside, palette, shortlist
+from emo_mm.data.splits import SPLITS, DataRequest, inside, shortlist
 from emo_mm.errors import UserError
+from emo_mm.runtime.colours import class_colours
 from emo_mm.tasks import TASK_OF_SCOPE
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _apply_coco(cfg: Config, request: DataRequest, training: bool, tolerant: boo
             dataset['type'] = 'CocoDataset'
         dataset.update(data_root=root, ann_file=part.ann_file, data_prefix={'img': part.image_dir})
         if dataset_classes(dataset, 'mmdet') != found.classes:
-            dataset['metainfo'] = {'classes': found.classes, 'palette': palette(len(found.classes))}
+            dataset['metainfo'] = {'classes': found.classes, 'palette': class_colours(len(found.classes))}
 
     _replace(cfg, list(found.splits), training, set_split)
     for split in ('val', 'test') if training else ('test',):

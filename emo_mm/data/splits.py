@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -148,21 +147,6 @@ def shortlist(items: Iterable[object], most: int = 10) -> str:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Writes a number with its noun: ``1 class``, ``2 classes``."""
     return f'{number} {noun if number == 1 else plural or noun + "s"}'
-
-
-def palette(number: int) -> list[tuple[int, int, int]]:
-    """Gives each of a number of classes a colour of its own: ``number`` triples of R, G, B in 0..255.
-
-    Hues step by the golden ratio, so neighbouring classes differ however many there are. Colours are tuples because
-    mmdet's drawing takes a list for several of them.
-    """
-    colours = []
-    for index in range(number):
-        hue = (index * 0.618033988749895) % 1.0
-        value = 1.0 - 0.25 * (index // 8 % 3)
-        red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, value))
-        colours.append((red, green, blue))
-    return colours
 
 
 _CVAT_LINE = re.compile(r'[^:]+:(\d+,\d+,\d+)?:[^:]*:[^:]*')

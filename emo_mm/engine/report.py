@@ -10,20 +10,19 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import is_main_process
-from PIL import Image, ImageOps
 
 from emo_mm.engine.resume.checkpoints import POINTER
 from emo_mm.files import write_json
 from emo_mm.report.curves import plot_curves, read_scalars
 from emo_mm.report.sheets import (
     Boxes,
-    class_colours,
     classification_sheet,
     confusion_matrix_figure,
     detection_sheet,
     segmentation_sheet,
 )
-from emo_mm.runtime.images import FORMATS
+from emo_mm.runtime.colours import class_colours
+from emo_mm.runtime.images import read_image
 from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 from emo_mm.weights import load_model
@@ -104,11 +103,6 @@ def _spread(runner: Runner, count: int) -> list[int]:
     return np.linspace(0, size - 1, min(count, size)).round().astype(int).tolist()
 
 
-def _image(path: str) -> np.ndarray:
-    with Image.open(path, formats=FORMATS) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))  # H,W,3, turned as the toolboxes turn it
-
-
 def _detections(runner: Runner, model: BaseModel, work_dir: Path) -> None:
     dataset = runner.val_dataloader.dataset
     indices = _spread(runner, SHEET_IMAGES)
@@ -124,7 +118,7 @@ def _detections(runner: Runner, model: BaseModel, work_dir: Path) -> None:
         )
     found = [sample.pred_instances.cpu().numpy() for sample in samples]
     detection_sheet(
-        [_image(sample.img_path) for sample in samples],
+        [read_image(sample.img_path) for sample in samples],
         truths,
         [Boxes(boxes.bboxes, boxes.labels, boxes.scores) for boxes in found],
         dataset.metainfo['classes'],
@@ -138,7 +132,7 @@ def _masks(runner: Runner, model: BaseModel, work_dir: Path) -> None:
     samples = _predict(runner, model, _spread(runner, SHEET_IMAGES))
     meta = runner.val_dataloader.dataset.metainfo
     segmentation_sheet(
-        [_image(sample.img_path) for sample in samples],
+        [read_image(sample.img_path) for sample in samples],
         [sample.gt_sem_seg.data.squeeze(0).cpu().numpy() for sample in samples],  # 1,H,W -> H,W
         [sample.pred_sem_seg.data.squeeze(0).cpu().numpy() for sample in samples],  # 1,H,W -> H,W
         meta['classes'],
@@ -154,7 +148,7 @@ def _classes(runner: Runner, model: BaseModel, work_dir: Path) -> None:
     classes = dataset.metainfo['classes']
     samples = _predict(runner, model, _spread(runner, 3 * SHEET_IMAGES))
     classification_sheet(
-        [_image(sample.img_path) for sample in samples],
+        [read_image(sample.img_path) for sample in samples],
         [int(sample.gt_label[0]) for sample in samples],
         [int(sample.pred_label[0]) for sample in samples],
         [float(sample.pred_score.max()) for sample in samples],

@@ -39,7 +39,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
 
 def _run(plan: Plan, options: EvaluateOptions) -> dict[str, float]:
     """Test as a config says, and write the metrics."""
-    from emo_mm.engine.guard.machine import machine_faults_told
+    from emo_mm.engine.guard.machine import explain_machine_errors
     from emo_mm.engine.runner import build_runner, shutdown_distributed
     from emo_mm.weights import load_model
     from emo_mm.weights.loading import unwrapped
@@ -49,7 +49,7 @@ def _run(plan: Plan, options: EvaluateOptions) -> dict[str, float]:
     _check_classes(runner, meta, options.checkpoint)
     if weights is not None:
         load_model(unwrapped(runner.model), weights)
-    with machine_faults_told(plan.cfg):
+    with explain_machine_errors(plan.cfg):
         metrics = {key: float(value) for key, value in runner.test().items()}
     if runner.rank == 0 and not options.format_only:
         path = Path(options.out) if options.out else Path(plan.cfg.work_dir) / 'test_metrics.json'

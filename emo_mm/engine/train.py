@@ -34,7 +34,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
 
 def _run(cfg: Config, lines: list[str]) -> dict[str, Any]:
     """Train as a config says, and report."""
-    from emo_mm.engine.guard.machine import machine_faults_told
+    from emo_mm.engine.guard.machine import explain_machine_errors
     from emo_mm.engine.report import write_report
     from emo_mm.engine.resume.signals import TrainingStopped
     from emo_mm.engine.runner import build_runner, shutdown_distributed
@@ -45,7 +45,7 @@ def _run(cfg: Config, lines: list[str]) -> dict[str, Any]:
     _fit_warm_up(runner)
     start = time.monotonic()
     try:
-        with machine_faults_told(cfg):
+        with explain_machine_errors(cfg):
             runner.train()
     except TrainingStopped:
         shutdown_distributed(runner)

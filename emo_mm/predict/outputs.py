@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from emo_mm.errors import UserError
-from emo_mm.files import atomic_write
-from emo_mm.runtime.drawing import class_colours, draw_result
+from emo_mm.files import atomic_write, write_bytes
+from emo_mm.runtime.colours import class_colours
+from emo_mm.runtime.drawing import draw_result
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.predictor import Outcome
 from emo_mm.runtime.results import Classification, Detections, Segmentation
@@ -126,8 +127,7 @@ class Writer:
     def close(self) -> None:
         """Write what was gathered for one file."""
         if self._entries is not None:
-            with atomic_write(self._out / 'results.json') as file:
-                file.write(json.dumps(self._entries).encode())
+            write_bytes(self._out / 'results.json', json.dumps(self._entries).encode())
 
     def _save(self, folder: str, name: str, picture: Image.Image) -> None:
         """Save a picture below a folder of ``out``.

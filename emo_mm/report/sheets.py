@@ -6,7 +6,7 @@ Everything here takes plain arrays, so that any toolbox, or none, can feed it. P
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from emo_mm.runtime.drawing import Colour, class_colours, readable_on
+from emo_mm.runtime.colours import Colour, class_colours
+from emo_mm.runtime.drawing import NamedBox, draw_boxes
 
 #: Mask value of pixels that count for nothing.
 IGNORED = 255
@@ -107,24 +108,11 @@ def _draw_boxes(
     image: np.ndarray, boxes: Boxes, classes: Sequence[str], colours: Sequence[Colour], tile: int, crowded: bool
 ) -> Image.Image:
     picture, scale = _to_tile(image, tile)
-    draw = ImageDraw.Draw(picture)
-    font = _font(9 if crowded else 11, bold=True)
-    # Frames first and names after them, so that no frame crosses a name.
-    tags: list[tuple[float, float, str, Colour]] = []
-    for index, (corners, label) in enumerate(zip(boxes.xyxy * scale, boxes.labels, strict=True)):
-        if not 0 <= label < len(classes):
-            raise ValueError(f'label {label} has no class: there are {len(classes)}')
-        left, top, right, bottom = (float(value) for value in corners)
-        colour = colours[label]
-        draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=1 if crowded else 2)
-        text = classes[label] if boxes.scores is None else f'{classes[label]} {boxes.scores[index]:.2f}'
-        tags.append((left, top, text, colour))
-    for left, top, text, colour in tags:
-        width, height = draw.textlength(text, font=font) + 4, font.size + 3
-        x = min(max(left, 0), max(picture.width - width, 0))
-        y = top - height if top >= height else min(max(top, 0), picture.height - height)
-        draw.rectangle((x, y, x + width, y + height), fill=colour)
-        draw.text((x + 2, y + height / 2), text, fill=readable_on(colour), font=font, anchor='lm')
+    _check_labels(boxes.labels, classes)
+    scores = [''] * len(boxes.labels) if boxes.scores is None else [f' {score:.2f}' for score in boxes.scores]
+    rows = zip((boxes.xyxy * scale).tolist(), boxes.labels, scores, strict=True)
+    named = [NamedBox(corners, f'{classes[label]}{score}', colours[label]) for corners, label, score in rows]
+    draw_boxes(picture, named, _font(9 if crowded else 11, bold=True), thickness=1 if crowded else 2)
     return picture
 
 
@@ -253,9 +241,7 @@ def classification_sheet(
         ValueError: Lengths differ, an image is not RGB uint8, or a label has no class.
     """
     _check_pictures(images, true_labels=true_labels, pred_labels=pred_labels, scores=scores)
-    for label in (*true_labels, *pred_labels):
-        if not 0 <= label < len(classes):
-            raise ValueError(f'label {label} has no class: there are {len(classes)}')
+    _check_labels((*true_labels, *pred_labels), classes)
     frame = 4
     cells = []
     for image, truth, predicted, score in zip(images, true_labels, pred_labels, scores, strict=True):
@@ -326,6 +312,12 @@ def _check_pictures(images: Sequence[np.ndarray], **others: Sequence) -> None:
             raise ValueError(
                 f'image {index} must be RGB uint8 of shape (height, width, 3), got {image.dtype} {image.shape}'
             )
+
+
+def _check_labels(labels: Iterable[int], classes: Sequence[str]) -> None:
+    for label in labels:
+        if not 0 <= label < len(classes):
+            raise ValueError(f'label {label} has no class: there are {len(classes)}')
 
 
 def _to_tile(image: np.ndarray, tile: int, square: bool = False) -> tuple[Image.Image, float]:

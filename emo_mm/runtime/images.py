@@ -93,8 +93,28 @@ def check_pixels(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)  # H,W -> H,W,3
 
 
+def orientation(image: Image.Image) -> int:
+    """Return the orientation in an opened image's EXIF data, 1 to 8; 1 (upright) if they have none or are damaged."""
+    try:
+        found = int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF data harm no pixel
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def swaps_sides(image: Image.Image) -> bool:
+    """Tell whether an opened image's EXIF data turn it by a quarter, so that width and height change places."""
+    return orientation(image) >= 5
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of an opened image as its EXIF data turn it, from its header."""
+    width, height = image.size
+    return (height, width) if swaps_sides(image) else (width, height)
+
+
 def _pixels(image: Image.Image) -> np.ndarray:
-    turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(orientation(image))
     if turn is not None:
         image = image.transpose(turn)
     if image.mode.startswith('I'):
@@ -106,10 +126,3 @@ def _pixels(image: Image.Image) -> np.ndarray:
     if image.mode == 'P':  # with transparency, Pillow warns unless it goes this way
         image = image.convert('RGBA')
     return check_pixels(np.asarray(image.convert('RGB')))
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data harm no pixel
-        return 1

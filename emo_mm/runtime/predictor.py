@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from emo_mm.errors import UserError
+from emo_mm.machine import available_cores
 from emo_mm.runtime.images import check_pixels, read_image
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.output_check import check_outputs
 from emo_mm.runtime.postprocess import results_of
 from emo_mm.runtime.preprocess import Prepared, input_size, make_batch, prepare
 from emo_mm.runtime.results import Result
-from emo_mm.runtime.sessions import Session, available_cores, open_session
+from emo_mm.runtime.sessions import Session, open_session
 
 Image = str | Path | np.ndarray
 

@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 from emo_mm.errors import UserError
+from emo_mm.files import write_bytes
 
 _NAME = b'emo_mm_sha256'
 _DIGITS = 64
@@ -30,7 +31,7 @@ def seal(path: str | Path) -> None:
     path = Path(path)
     try:
         content, _ = _split(path.read_bytes(), path.suffix)
-        path.write_bytes(content + _entry(_digest(content, path), path.suffix))
+        write_bytes(path.resolve(), content + _entry(_digest(content, path), path.suffix))
     except OSError as error:
         raise UserError(f'{path}: cannot be sealed: {error.strerror}') from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from emo_mm.errors import UserError, first_line
+from emo_mm.machine import available_cores
 from emo_mm.runtime.metadata import KEY, MAX_TEXT, Metadata
 from emo_mm.runtime.seal import check_seal
 
@@ -57,11 +57,6 @@ def open_session(path: str | Path, threads: int | None = None, batch: int | None
 def is_deployed(path: str | Path) -> bool:
     """Tell by its name whether a file is a deployed one."""
     return Path(path).suffix.lower() in SESSIONS
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 class OnnxRuntimeSession:

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from emo_mm.errors import UserError
-from emo_mm.files import atomic_write
+from emo_mm.files import write_bytes
 from emo_mm.models.names import native_names, official_names
 from emo_mm.version import __version__
 from emo_mm.weights.checkpoint import Checkpoint, content_sha256, read_checkpoint
@@ -63,8 +63,7 @@ def convert(
     target = Path(out_dir).expanduser() / f'{_stem(checkpoint)}_{to}-{sha256[:8]}.{fmt}'
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(target) as file:
-            file.write(_serialized(state_dict, meta, to, fmt))
+        write_bytes(target, _serialized(state_dict, meta, to, fmt))
     except OSError as error:
         raise UserError(f'{target} cannot be written: {error.strerror}') from None
     return target

@@ -278,7 +278,7 @@ def test_the_test_split_is_checked_before_a_test(tmp_path):
 
 # --- single files, and what is remembered of them
 def test_many_files_are_checked_by_several_processes_with_the_same_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr('emo_mm.data.files.check.processes', lambda: 2)
+    monkeypatch.setattr('emo_mm.data.files.check.available_cores', lambda: 2)
     paths = [str(noise(tmp_path / f'{i}.png', (8, 6 + i % 3))) for i in range(300)]
     Path(paths[170]).write_bytes(b'no')
     answers = check_files(paths, 'quick')

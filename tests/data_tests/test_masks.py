@@ -10,7 +10,7 @@ from data_trees import MASK_SIZE, shared, write_mask, write_masks, write_pairs
 from PIL import Image
 
 from emo_mm.data.layouts.masks import check_labels, check_palettes, find_folders, pair_up, resolve_masks, spread
-from emo_mm.data.splits import DataRequest, palette, read_classes
+from emo_mm.data.splits import DataRequest, read_classes
 from emo_mm.errors import UserError
 
 
@@ -151,10 +151,6 @@ def test_faulty_class_files_are_refused(tmp_path: Path, text: str, message: str)
 def test_checks_are_spread_over_the_split() -> None:
     assert spread(list(map(str, range(200))), 4) == ['0', '50', '100', '150']
     assert spread(['a'], 4) == ['a']
-
-
-def test_palettes_give_each_class_its_own_colour() -> None:
-    assert len(set(map(tuple, palette(150)))) == 150
 
 
 def test_camvid_is_counted() -> None:

@@ -4,6 +4,7 @@ import errno
 import shutil
 from pathlib import Path
 
+import full_disk as disk
 import pytest
 import toy_training as toy
 
@@ -18,15 +19,17 @@ pytestmark = pytest.mark.toolbox
 def full_disk(monkeypatch):
     """Let the writes of files whose name has a part fail as on a full disk, so many times."""
     faults = {'name': None, 'times': 0, 'errno': errno.ENOSPC}
-    write = atomic.write_atomically
+    write = atomic.write_bytes
 
     def failing(path, data):
         if faults['name'] is not None and faults['name'] in path.name and faults['times']:
             faults['times'] -= 1
-            path.with_name(f'.{path.name}.partial').symlink_to('/dev/full')
-        write(path, data)
+            with disk.full_disk():
+                write(path, data)
+        else:
+            write(path, data)
 
-    monkeypatch.setattr(atomic, 'write_atomically', failing)
+    monkeypatch.setattr(atomic, 'write_bytes', failing)
     return faults
 
 
@@ -60,7 +63,7 @@ def test_a_former_best_checkpoint_stays_until_the_next_is_whole(full_disk, tmp_p
 
 
 def test_a_checkpoint_is_removed_only_after_the_next_is_whole(tmp_path, monkeypatch):
-    write = atomic.write_atomically
+    write = atomic.write_bytes
     before, after = [], []
 
     def watched(path, data):
@@ -68,7 +71,7 @@ def test_a_checkpoint_is_removed_only_after_the_next_is_whole(tmp_path, monkeypa
         write(path, data)
         after.append(path.name)
 
-    monkeypatch.setattr(atomic, 'write_atomically', watched)
+    monkeypatch.setattr(atomic, 'write_bytes', watched)
     toy.train(toy.config(tmp_path, max_keep_ckpts=1, save_best=None))
     assert after == [f'epoch_{i}.pth' for i in (1, 2, 3, 4)]
     assert before == [[], ['epoch_1.pth'], ['epoch_2.pth'], ['epoch_3.pth']]
@@ -97,7 +100,7 @@ def test_a_disk_that_became_read_only_stops_the_run_with_one_line(tmp_path, monk
     open_file = Path.open
 
     def failing(path, mode='r', *args, **kwargs):
-        if 'w' in mode and path.name == '.epoch_2.pth.partial':
+        if path.suffix == '.partial' and (tmp_path / 'last_checkpoint').is_file():  # after the first checkpoint
             raise OSError(errno.EROFS, 'Read-only file system', str(path))
         return open_file(path, mode, *args, **kwargs)
 

@@ -15,7 +15,7 @@ import toy_training as toy
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from emo_mm.engine.guard.machine import machine_faults_told, tell
+from emo_mm.engine.guard.machine import explain_machine_errors, explanation
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox
@@ -50,7 +50,7 @@ def train_with(fault, workers, work_dir):
     cfg.train_dataloader.dataset = dict(type='FaultyImages', fault=fault)
     cfg.log_level = 'ERROR'
     runner = toy.build(cfg)
-    with machine_faults_told(cfg):
+    with explain_machine_errors(cfg):
         runner.train()
 
 
@@ -82,7 +82,7 @@ def test_other_errors_stay_as_they_are(tmp_path):
 
 def test_a_gpu_that_is_too_small_names_the_batch_size():
     cfg = Config(dict(train_dataloader=dict(batch_size=8, num_workers=2), work_dir='run'))
-    message = tell(torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20 MiB.\nmore'), cfg)
+    message = explanation(torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20 MiB.\nmore'), cfg)
     assert '--batch-size (now 8)' in message
     assert '--amp' in message
     assert '\n' not in message
@@ -91,15 +91,15 @@ def test_a_gpu_that_is_too_small_names_the_batch_size():
 @pytest.mark.gpu
 def test_a_gpu_that_is_too_small_is_told(tmp_path):
     cfg = toy.config(tmp_path)
-    with pytest.raises(UserError, match='GPU has too little memory'), machine_faults_told(cfg):
+    with pytest.raises(UserError, match='GPU has too little memory'), explain_machine_errors(cfg):
         torch.empty(1 << 50, device='cuda')
 
 
 def test_a_log_that_cannot_be_written_names_the_disk(tmp_path):
     cfg = toy.config(tmp_path)
-    with pytest.raises(UserError, match='No space left'), machine_faults_told(cfg):
+    with pytest.raises(UserError, match='No space left'), explain_machine_errors(cfg):
         Path('/dev/full').write_text('x')
-    with pytest.raises(FileNotFoundError), machine_faults_told(cfg):
+    with pytest.raises(FileNotFoundError), explain_machine_errors(cfg):
         Path('elsewhere/missing').read_text()
 
 
@@ -107,14 +107,14 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import toy_training as toy
-from emo_mm.engine.guard.machine import machine_faults_told
+from emo_mm.engine.guard.machine import explain_machine_errors
 from emo_mm.engine.resume.resuming import newest_checkpoint
 from emo_mm.errors import UserError
 folder, workers, side = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 cfg = toy.config(folder, workers=workers)
 cfg.train_dataloader.dataset.side = cfg.val_dataloader.dataset.side = side
 try:
-    with machine_faults_told(cfg):
+    with explain_machine_errors(cfg):
         toy.train(cfg)
 except UserError as error:
     print('told:', error)

@@ -288,7 +288,7 @@ def test_validation_is_not_watched(tmp_path):
     runner.train()
     runner.model.eval()
     hook._before_forward(runner.model, (), {})
-    assert hook._forwards == []
+    assert hook._iteration.forwards == []
 
 
 def test_numbers_of_any_size_and_kind_are_told_apart():

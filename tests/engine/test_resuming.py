@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from emo_mm.engine.resume import checkpoints, loops
 from emo_mm.engine.resume.random_state import random_state, set_random_state, unchanged_random_state
-from emo_mm.engine.resume.resuming import check, newest_checkpoint
+from emo_mm.engine.resume.resuming import newest_checkpoint, read_resume_point
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox
@@ -237,7 +237,7 @@ def test_the_seed_of_the_run_is_taken_over(work_dir):
 def test_a_checkpoint_of_weights_alone_is_refused_with_what_to_do(work_dir):
     best = next(work_dir.glob('best_*.pth'))
     with pytest.raises(UserError, match=r'holds no optimizer.*load_from'):
-        check(best)
+        read_resume_point(best)
 
 
 def test_hooks_and_loops_of_others_stay_as_they_are():

@@ -6,12 +6,12 @@ from PIL import Image
 
 from emo_mm.report.sheets import (
     Boxes,
-    class_colours,
     classification_sheet,
     confusion_matrix_figure,
     detection_sheet,
     segmentation_sheet,
 )
+from emo_mm.runtime.colours import class_colours
 
 CLASSES = ('cat', 'dog')
 RED, BLUE = class_colours(2)
@@ -157,8 +157,3 @@ def test_confusion_matrix_is_darkest_where_all_of_a_class_went(tmp_path):
     confusion_matrix_figure(np.zeros((40, 40), int), [str(index) for index in range(40)], tmp_path / 'large.png')
     with pytest.raises(ValueError, match=r'shape \(2, 3\) for 2 classes'):
         confusion_matrix_figure(np.zeros((2, 3)), CLASSES, tmp_path / 'c.png')
-
-
-def test_class_colours_differ():
-    assert len(set(class_colours(80))) == 80
-    assert class_colours(3) == class_colours(80)[:3]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from emo_mm.errors import UserError
-from emo_mm.runtime.images import check_pixels, read_image
+from emo_mm.runtime.images import check_pixels, read_image, upright_size
 
 
 @pytest.fixture
@@ -66,6 +66,8 @@ def test_photographs_stand_upright_as_exif_says(orientation, photo, tmp_path):
     Image.fromarray(photo).save(path, quality=95, exif=exif)
     read = read_image(path)
     assert read.shape == ((30, 40, 3) if orientation < 5 else (40, 30, 3))
+    with Image.open(path) as image:
+        assert upright_size(image) == (read.shape[1], read.shape[0])
     np.testing.assert_array_equal(read, by_opencv(path))
 
 

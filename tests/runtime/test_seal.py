@@ -69,3 +69,12 @@ def test_the_weights_beside_an_xml_count(tmp_path):
     weights.unlink()
     with pytest.raises(UserError, match=r'model\.bin: cannot be read: No such file'):
         check_seal(model)
+
+
+def test_a_file_is_sealed_through_a_link_to_it(tmp_path):
+    path, link = write_onnx(tmp_path / 'cls.onnx', classifier()), tmp_path / 'link.onnx'
+    path.write_bytes(path.read_bytes()[:-1])
+    link.symlink_to(path)
+    seal(link)
+    assert link.is_symlink()
+    check_seal(path)

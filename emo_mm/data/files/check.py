@@ -23,11 +23,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from emo_mm.data.files.cache import CheckCache
-from emo_mm.runtime.images import FORMATS
+from emo_mm.machine import available_cores
+from emo_mm.runtime.images import FORMATS, swaps_sides, upright_size
 
 CHECKS = ('quick', 'full')
 
-_ORIENTATION = 0x0112  # the tag of EXIF; 5 to 8 change width and height
 _TAIL = 64  # bytes read from the end of a file
 # What a whole file ends in, after padding. Other formats are decoded in either check.
 _ENDINGS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
@@ -66,8 +66,8 @@ def check_image(path: str, full: bool) -> FileAnswer:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of odd EXIF data and large images; errors are what counts here
             with Image.open(path, formats=FORMATS) as image:
-                kind, (width, height) = image.format or '', image.size
-                turned = _orientation(image) >= 5
+                kind, (width, height) = image.format or '', upright_size(image)
+                stored = image.size if swaps_sides(image) else None
                 decoded = full or not _ends_well(path, kind)
                 if decoded:
                     image.load()
@@ -77,8 +77,7 @@ def check_image(path: str, full: bool) -> FileAnswer:
             return FileAnswer('image of a kind that OpenCV does not read', kind)
     except Exception as error:  # decoders fail in as many ways as there are bytes
         return _unreadable(error)
-    size = (height, width) if turned else (width, height)
-    return FileAnswer(width=size[0], height=size[1], stored=(width, height) if turned else None)
+    return FileAnswer(width=width, height=height, stored=stored)
 
 
 def check_mask(path: str) -> FileAnswer:
@@ -127,11 +126,6 @@ def check_files(paths: Sequence[str], check: str, cache: CheckCache | None = Non
     return [answer for answer in answers if answer is not None]
 
 
-def processes() -> int:
-    """The number of processes that check files: one per core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
 def _ask(paths: list[str], check: str) -> list[FileAnswer]:
     chunks = [(paths[start : start + _CHUNK], check) for start in range(0, len(paths), _CHUNK)]
     bar = tqdm(
@@ -143,7 +137,7 @@ def _ask(paths: list[str], check: str) -> list[FileAnswer]:
         dynamic_ncols=True,
     )
     answers: list[FileAnswer] = []
-    workers = min(processes(), len(chunks))
+    workers = min(available_cores(), len(chunks))
     with bar:
         if len(paths) < _FEW or workers < 2:
             for chunk in chunks:
@@ -189,13 +183,6 @@ def _verify(path: str) -> None:
     with Image.open(path, formats=FORMATS) as image:
         if image.format == 'PNG':
             image.verify()
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data harm no pixel
-        return 1
 
 
 def _opencv_reads(path: str) -> bool:

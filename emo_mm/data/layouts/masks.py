@@ -18,13 +18,13 @@ from emo_mm.data.splits import (
     files_under,
     inside,
     locate,
-    palette,
     read_classes,
     shortlist,
     wanted_splits,
 )
 from emo_mm.errors import UserError
-from emo_mm.runtime.images import FORMATS
+from emo_mm.runtime.colours import class_colours
+from emo_mm.runtime.images import FORMATS, upright_size
 
 IMAGE_FOLDERS = ('img_dir', 'images', 'image', 'imgs', 'img', 'JPEGImages')
 MASK_FOLDERS = ('ann_dir', 'masks', 'mask', 'annotations', 'labels', 'label', 'SegmentationClass')
@@ -32,7 +32,6 @@ CLASS_FILES = ('CLASSES.txt', 'classes.txt', 'labels.txt')
 MASK_SUFFIXES = ('.png', '.bmp', '.tif', '.tiff')
 
 IGNORED = 255
-EXIF_ORIENTATION = 0x0112
 CHECKED_MASKS = 50  # per split: at most some seconds, and a wrong labelling shows in nearly every mask
 
 
@@ -302,11 +301,10 @@ def _image_shape(path: Path) -> tuple[int, int]:
     """Height and width as decoded for training, that is turned as the EXIF data say."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+            width, height = upright_size(image)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f'{path}: cannot be read as an image ({error})') from error
-    return (width, height) if turned else (height, width)
+    return height, width
 
 
 def find_class_file(root: Path) -> Path | None:
@@ -353,7 +351,7 @@ def palette_classes(pairs: MaskPairs, tolerant: bool = False) -> tuple[tuple[str
         )
     # a palette may hold fewer colours than labels; the missing ones are filled with our own
     triples = [(colours[start], colours[start + 1], colours[start + 2]) for start in range(0, len(colours), 3)]
-    triples = triples[: largest + 1] + palette(largest + 1)[len(triples) :]
+    triples = triples[: largest + 1] + class_colours(largest + 1)[len(triples) :]
     return tuple(f'class_{label}' for label in range(largest + 1)), triples
 
 
@@ -387,7 +385,7 @@ def resolve_masks(request: DataRequest, training: bool = True, tolerant: bool = 
     path = locate(root, request.classes, '--classes') if request.classes else find_class_file(root)
     if path is not None:
         names = tuple(read_classes(path))
-        result = MaskSplits(root, names, palette(len(names)), inside(root, path), found, {})
+        result = MaskSplits(root, names, class_colours(len(names)), inside(root, path), found, {})
     else:
         names, colours = palette_classes(first, tolerant)
         result = MaskSplits(root, names, colours, f'the palette of {inside(root, first.mask_dir)}', found, {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from PIL import Image
 
+from emo_mm.files import write_bytes
 from emo_mm.registry import TRANSFORMS
+from emo_mm.runtime.images import upright_size
 
 _JPEG = b'\xff\xd8'
-_EXIF_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)  # width and height change places
 _REDUCED_FLAGS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 
@@ -68,14 +68,11 @@ class ImageCache:
         content.write(np.array(_version(path), np.int64).tobytes())
         np.save(content, image, allow_pickle=False)
         entry = self._entry(path, variant)
-        partial = entry.with_suffix(f'.{os.getpid()}')
         try:
             if not self._reserve(content.tell(), entry):
                 return self._give_up(f'its {self.limit / 1e9:.1f} GB are full')
-            partial.write_bytes(content.getbuffer())
-            partial.replace(entry)  # whole or not at all for those who read it meanwhile
+            write_bytes(entry, content.getbuffer(), durable=False)
         except OSError as error:  # others use the disk too, and may even remove the folder
-            partial.unlink(missing_ok=True)
             return self._give_up(str(error))
         return True
 
@@ -213,11 +210,9 @@ def _size(content: bytes) -> tuple[int, int]:
     """Return width and height of an image as it is shown, from its header; zeros if it has none."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
-            width, height = image.size
+            return upright_size(image)
     except (OSError, Image.DecompressionBombError):  # no image that Pillow takes: left to OpenCV, and to its limits
         return 0, 0
-    return (height, width) if turned else (width, height)
 
 
 def _reduced_flag(size: tuple[int, int], target: tuple[int, int]) -> int | None:

@@ -1,10 +1,10 @@
-"""Stops a training whose numbers are no longer finite, before they reach the weights."""
+"""A training whose numbers are no longer finite stops before they reach the weights."""
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,40 +35,82 @@ class _Forward:
     args: tuple
     kwargs: dict[str, Any]
     random_state: dict[str, Any]
-    losses: dict[str, list[Tensor]]
+    losses: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def not_finite(self) -> dict[str, list[Tensor]]:
+        """Return the losses that are not finite."""
+        return {name: values for name, values in self.losses.items() if not all_finite(values)}
+
+
+@dataclass
+class _Iteration:
+    """What is known of the present iteration.
+
+    Attributes:
+        forwards: Its forward passes in training mode so far.
+        checked: Whether its losses and gradients were looked at.
+        dropped: Whether its step was found to be bad, and dropped.
+    """
+
+    forwards: list[_Forward] = field(default_factory=list)
+    checked: bool = False
+    dropped: bool = False
+
+
+class _Buffers:
+    """The buffers of a model, such as BatchNorm statistics, which can be put back to what they were.
+
+    One copy is kept of all of a type: hundreds of small ones would cost more than their bytes.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._groups = _by_type([buffer for buffer in model.buffers() if buffer.numel()])
+        self._kept: list[Tensor] = []
+
+    def keep(self) -> None:
+        """Note what the buffers hold."""
+        self._kept = [torch.cat([b.detach().flatten() for b in group]) for group in self._groups]
+
+    def restore(self) -> None:
+        """Put the buffers back to what they held."""
+        with torch.no_grad():
+            for group, kept in zip(self._groups, self._kept, strict=True):
+                for buffer, values in zip(group, kept.split([b.numel() for b in group]), strict=True):
+                    buffer.copy_(values.view_as(buffer))
 
 
 @HOOKS.register_module()
 class FiniteHook(Hook):
-    """Looks at the losses and gradients of every step before the optimizer takes it.
+    """Check the losses and gradients of every step before the optimizer takes it.
 
     Where one is not finite the optimizer has nothing to do with it: the gradients are dropped, the buffers (BatchNorm
     statistics) are put back to what they were before the forward pass, and training stops with one message. It names
     the iteration, the files of the batch and the first module whose output is not finite; to find that one, the forward
     pass is done again with the same random numbers. Of several processes all stop or skip together.
 
-    Under mixed precision the loss scaler deals with gradients that overflow because they are scaled. They are a fault
-    where they overflow at a scale of 1 as well.
+    Under mixed precision the loss scaler deals with gradients that overflow because they are scaled. They are an error
+    only if they overflow at a scale of 1 as well.
 
     Args:
-        skip: How many such steps to leave out before the next one stops the training.
+        skip: How many such steps to skip before the next one stops the training.
+
+    Attributes:
+        skipped: The iterations whose steps were skipped, counted from 1.
     """
 
     priority = 'HIGHEST'  # before the hooks that average or log what a bad step left
 
     def __init__(self, skip: int = 0) -> None:
         self.skip = skip
-        self.skipped: list[int] = []  # iterations, counted from 1
-        self._forwards: list[_Forward] = []
-        self._seen = self._dropped = False  # in this iteration
-        self._scale = float('inf')
-        self._buffers: list[Tensor] = []
-        self._kept: list[Tensor] = []
+        self.skipped: list[int] = []
+        self._iteration = _Iteration()
+        self._scale = float('inf')  # of the losses, after the last iteration
+        self._buffers = _Buffers(nn.Module())
         self._handles: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
         """Attach to the model and its optimizers."""
-        self._buffers = [buffer for buffer in runner.model.buffers() if buffer.numel()]
+        self._buffers = _Buffers(runner.model)
         self._handles = [
             runner.model.register_forward_pre_hook(self._before_forward, with_kwargs=True),
             runner.model.register_forward_hook(self._after_forward),
@@ -78,27 +120,27 @@ class FiniteHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Forget the last iteration."""
-        self._forwards = []
-        self._seen = self._dropped = False
+        self._iteration = _Iteration()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Look at iterations that made no step: gradients are still being summed up, or the loss scaler refused it."""
-        if not self._seen:
-            self._look(runner, [p for o in _optimizers(runner) for p in _parameters(o)])
+        """Check iterations that made no step: gradients are still being summed up, or the loss scaler refused it."""
+        iteration = self._iteration
+        if not iteration.checked:
+            self._check(runner, [p for o in _optimizers(runner) for p in _parameters(o)])
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
-        if scaler is not None and scaler.is_enabled() and not self._dropped:
+        if scaler is not None and scaler.is_enabled() and not iteration.dropped:
             scale = scaler.get_scale()
             if scale < min(self._scale, 1):
                 self._drop(runner, in_loss=False)
             self._scale = scale
-        self._forwards = []
-        if self._dropped and outputs is not None:
+        iteration.forwards.clear()  # they hold the batch
+        if iteration.dropped and outputs is not None:
             outputs.clear()  # a step that was not taken has no part in the means that are logged
 
     def after_train(self, runner: Runner) -> None:
-        """Tell what was skipped, and let go of the model."""
+        """Log what was skipped, and let go of the model."""
         for handle in self._handles:
             handle.remove()
         if self.skipped:
@@ -114,17 +156,7 @@ class FiniteHook(Hook):
         Raises:
             UserError: If a weight or a BatchNorm statistic is not finite.
         """
-        weights = {
-            name: value
-            for name, value in unwrapped(runner.model).state_dict().items()
-            if value.is_floating_point() and value.numel()
-        }
-        parameters = {name for name, _ in unwrapped(runner.model).named_parameters()}
-        bad = [
-            name
-            for name, value in weights.items()
-            if (name in parameters or name.endswith(('running_mean', 'running_var'))) and not all_finite([value])
-        ]
+        bad = _weights_not_finite(unwrapped(runner.model))
         if bad:
             raise UserError(
                 f'iteration {runner.iter + 1}: weights are not finite after the step and are not saved: '
@@ -134,34 +166,30 @@ class FiniteHook(Hook):
     def _before_forward(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if not model.training:
             return
-        if not self._forwards and self._buffers:
-            # One copy of all: hundreds of small ones would cost more than their bytes.
-            self._kept = [torch.cat([b.detach().flatten() for b in same]) for same in _by_type(self._buffers)]
-        self._forwards.append(_Forward(args, kwargs, random_state(), {}))
+        if not self._iteration.forwards:
+            self._buffers.keep()
+        self._iteration.forwards.append(_Forward(args, kwargs, random_state()))
 
     def _after_forward(self, model: nn.Module, args: tuple, output: Any) -> None:
-        if not model.training or not self._forwards or not isinstance(output, dict):
+        if not model.training or not self._iteration.forwards or not isinstance(output, dict):
             return
+        losses = self._iteration.forwards[-1].losses
         for name, value in output.items():
             if 'loss' in name:
                 values = value if isinstance(value, (list, tuple)) else [value]
-                self._forwards[-1].losses[name] = [v.detach() for v in values if isinstance(v, Tensor) and v.numel()]
+                losses[name] = [v.detach() for v in values if isinstance(v, Tensor) and v.numel()]
 
     def _before_step(self, runner: Runner, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         # Fused optimizers get scaled gradients, and what the loss scaler found in them.
         scaled = getattr(optimizer, 'found_inf', None) is not None
-        self._look(runner, [] if scaled else _parameters(optimizer))
+        self._check(runner, [] if scaled else _parameters(optimizer))
 
-    def _look(self, runner: Runner, parameters: list[nn.Parameter]) -> None:
-        self._seen = True
-        losses = [v for forward in self._forwards for values in forward.losses.values() for v in values]
+    def _check(self, runner: Runner, parameters: list[nn.Parameter]) -> None:
+        """Drop the step if a loss of the iteration or a gradient is not finite, in any of the processes."""
+        self._iteration.checked = True
+        losses = [v for forward in self._iteration.forwards for values in forward.losses.values() for v in values]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        flags = [not_finite(losses), not_finite(gradients)]
-        if get_world_size() > 1:
-            together = torch.tensor(flags, dtype=torch.float32, device=get_comm_device())
-            all_reduce(together, 'max')
-            flags = [bool(flag) for flag in together.tolist()]
-        in_loss, in_gradient = flags
+        in_loss, in_gradient = _in_any_process([not_finite(losses), not_finite(gradients)])
         if in_loss or in_gradient:
             self._drop(runner, in_loss)
 
@@ -171,15 +199,14 @@ class FiniteHook(Hook):
         Raises:
             UserError: If no more steps may be skipped.
         """
-        if self._dropped:  # by another optimizer of the same iteration
+        if self._iteration.dropped:  # by another optimizer of the same iteration
             _drop_gradients(runner)
             return
-        self._dropped = True
-        stops = len(self.skipped) >= self.skip
-        text = f'iteration {runner.iter + 1}: {self._describe(runner, in_loss)}'
-        self._restore_buffers()
+        self._iteration.dropped = True
+        text = f'iteration {runner.iter + 1}: {_description(runner, self._iteration.forwards, in_loss)}'
+        self._buffers.restore()
         _drop_gradients(runner)
-        if not stops:
+        if len(self.skipped) < self.skip:
             self.skipped.append(runner.iter + 1)
             runner.logger.warning(f'step {len(self.skipped)} of at most {self.skip} skipped. {text}')
             return
@@ -187,7 +214,7 @@ class FiniteHook(Hook):
         error = UserError(
             f'{text} {before}The step was not taken: weights, BatchNorm statistics and optimizer are as they were. '
             f'{_newest_checkpoint(runner)} Often the learning rate is too high (--lr), or a label is wrong; '
-            '--skip-non-finite N leaves up to N such steps out'
+            '--skip-non-finite N skips up to N such steps'
         )
         if get_rank() == 0:
             raise error
@@ -195,37 +222,58 @@ class FiniteHook(Hook):
         time.sleep(2)
         sys.exit(1)
 
-    def _describe(self, runner: Runner, in_loss: bool) -> str:
-        """Say what is not finite, where that began, and in which files; of several processes for the first with it."""
-        model, forward = unwrapped(runner.model), self._forwards[-1] if self._forwards else None
-        bad = {
-            name: values for each in self._forwards for name, values in each.losses.items() if not all_finite(values)
-        }
-        if in_loss:
-            what = ', '.join(f'{name} {float(sum(v.sum() for v in values))}' for name, values in bad.items())
-            what = f'the loss is not finite ({what}).'
-        else:
-            what = 'the loss is finite, but its gradient is not.'
-        if forward is None:
-            return what
-        search = search_forward if in_loss else search_backward
-        context = partial(runner.optim_wrapper.optim_context, model)
-        with unchanged_random_state():
-            set_random_state(forward.random_state)
-            origin, samples = search(model, forward.args, forward.kwargs, context)
-        files = batch_files(forward.args, forward.kwargs)
-        text = f'{what} {origin} '
-        if samples and len(samples) < len(files):
-            text += f'It comes from {shortlist([files[i] for i in samples])}. '
-        text += f'Batch: {shortlist(files, 64)}.' if files else 'The batch names no files.'
-        every = all_gather_object((bool(bad) or not in_loss, text))
-        return next((each for is_bad, each in every if is_bad), text)
 
-    def _restore_buffers(self) -> None:
-        with torch.no_grad():
-            for same, kept in zip(_by_type(self._buffers), self._kept, strict=True):
-                for buffer, values in zip(same, kept.split([b.numel() for b in same]), strict=True):
-                    buffer.copy_(values.view_as(buffer))
+def _description(runner: Runner, forwards: list[_Forward], in_loss: bool) -> str:
+    """Say what is not finite, where that began, and in which files; of several processes for the first with it."""
+    bad = {name: values for forward in forwards for name, values in forward.not_finite().items()}
+    if in_loss:
+        what = ', '.join(f'{name} {float(sum(v.sum() for v in values))}' for name, values in bad.items())
+        what = f'the loss is not finite ({what}).'
+    else:
+        what = 'the loss is finite, but its gradient is not.'
+    if not forwards:
+        return what
+    model, forward = unwrapped(runner.model), forwards[-1]
+    search = search_forward if in_loss else search_backward
+    context = partial(runner.optim_wrapper.optim_context, model)
+    with unchanged_random_state():
+        set_random_state(forward.random_state)
+        origin, samples = search(model, forward.args, forward.kwargs, context)
+    text = f'{what} {origin} {_files(batch_files(forward.args, forward.kwargs), samples)}'
+    every = all_gather_object((bool(bad) or not in_loss, text))
+    return next((each for is_bad, each in every if is_bad), text)
+
+
+def _files(files: list[str], samples: list[int]) -> str:
+    """Say which files the batch is of, and which of them the given samples are."""
+    if not files:
+        return 'The batch names no files.'
+    batch = f'Batch: {shortlist(files, 64)}.'
+    if samples and len(samples) < len(files):
+        return f'It comes from {shortlist([files[i] for i in samples])}. {batch}'
+    return batch
+
+
+def _in_any_process(flags: list[bool]) -> list[bool]:
+    """Return for each flag whether it is set in any process of the training."""
+    if get_world_size() == 1:
+        return flags
+    together = torch.tensor(flags, dtype=torch.float32, device=get_comm_device())
+    all_reduce(together, 'max')
+    return [bool(flag) for flag in together.tolist()]
+
+
+def _weights_not_finite(model: nn.Module) -> list[str]:
+    """Return the names of the parameters and BatchNorm statistics that hold a number which is not finite."""
+    parameters = {name for name, _ in model.named_parameters()}
+    return [
+        name
+        for name, value in model.state_dict().items()
+        if (name in parameters or name.endswith(('running_mean', 'running_var')))
+        and value.is_floating_point()
+        and value.numel()
+        and not all_finite([value])
+    ]
 
 
 def not_finite(tensors: list[Tensor]) -> bool:
@@ -257,7 +305,7 @@ def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
 
 def _drop_gradients(runner: Runner) -> None:
     for optimizer in _optimizers(runner):
-        optimizer.zero_grad(set_to_none=True)  # an optimizer passes over what has no gradient, its state included
+        optimizer.zero_grad(set_to_none=True)  # an optimizer skips what has no gradient, its state included
 
 
 def _by_type(tensors: list[Tensor]) -> list[list[Tensor]]:

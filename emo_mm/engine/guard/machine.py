@@ -1,4 +1,4 @@
-"""Faults of the machine in the midst of a run, told as one message with the setting to change."""
+"""What the machine lacks during a run, as one message with the setting to change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, first_line, last_line
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -25,25 +25,25 @@ _CPU_MEMORY = r"can't allocate memory|Cannot allocate memory|\(-4:Insufficient m
 
 
 @contextlib.contextmanager
-def machine_faults_told(cfg: Config) -> Iterator[None]:
+def explain_machine_errors(cfg: Config) -> Iterator[None]:
     """Turn what the machine lacks during a run into a :class:`UserError`; other errors stay as they are."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        told = tell(error, cfg)
-        if told is None:
+        message = explanation(error, cfg)
+        if message is None:
             raise
-        raise UserError(told) from error
+        raise UserError(message) from error
 
 
-def tell(error: BaseException, cfg: Config) -> str | None:
-    """Return what an error says about the machine and the setting to change, or None where it is of another kind.
+def explanation(error: BaseException, cfg: Config) -> str | None:
+    """Return what the machine lacks, after an error, and the setting to change; None for errors of other kinds.
 
     Args:
         error: What was raised in a run.
-        cfg: The config of the run, for the present settings.
+        cfg: The config of the run, for its settings.
     """
     text = '\n'.join(map(str, _chain(error)))
     loader = cfg.get('train_dataloader') or cfg.get('test_dataloader') or {}
@@ -53,17 +53,17 @@ def tell(error: BaseException, cfg: Config) -> str | None:
     fewer = f'fewer loader processes (--workers, now {workers})'
 
     if isinstance(error, torch.OutOfMemoryError) or 'CUDA out of memory' in text:
-        why = _first_line(str(error))
+        why = _telling_line(error)
         return f'the GPU has too little memory: give {smaller}, --amp or a smaller input; {_RESUME} ({why})'
     if re.search(r'Bus error|unable to (write to|open|allocate|resize|mmap).*(shm|/torch_|shared memory)', text):
         return (
-            f'{SHARED_MEMORY}, through which the loader processes hand over images, is full{_size()}: give {fewer}, '
+            f'{SHARED_MEMORY}, through which the loader processes pass images on, is full{_size()}: give {fewer}, '
             f'{smaller}, or more shared memory (docker run --shm-size=8g); --workers 0 needs none; {_RESUME}'
         )
     killed = re.search(r'DataLoader worker.*killed by signal: (\w+)', text)
     if killed and killed[1] == 'Killed':
         return (
-            f'a loader process was killed, as Linux does where memory runs out: give {fewer}, {smaller}, and where '
+            f'a loader process was killed, as Linux does when memory runs out: give {fewer}, {smaller}, and where '
             f'images are kept --cache disk or a smaller --cache-gb; {_RESUME}'
         )
     if killed or re.search(r'DataLoader worker.*exited unexpectedly', text):
@@ -74,18 +74,18 @@ def tell(error: BaseException, cfg: Config) -> str | None:
     if isinstance(error, MemoryError) or re.search(_CPU_MEMORY, text):
         return (
             f'memory ran out: give {smaller}, {fewer}, and where images are kept --cache disk or a smaller --cache-gb; '
-            f'{_RESUME} ({_first_line(str(error))})'
+            f'{_RESUME} ({_telling_line(error)})'
         )
     if isinstance(error, OSError) and (error.errno in _DISK or _in_work_dir(error, cfg)):
         return (
-            f'{error.filename or cfg.work_dir} cannot be written: {error.strerror}; the checkpoints written before are '
-            f'whole: mend it, {_RESUME}'
+            f'{error.filename or cfg.work_dir} cannot be written: {error.strerror}; the earlier checkpoints are '
+            f'complete: fix it, {_RESUME}'
         )
     return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and those that led to it: of a dead loader process the first one tells less than they do."""
+    """Yield an error and those that led to it: when a loader process dies, they say more than the last one."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -103,8 +103,7 @@ def _size() -> str:
     return ''
 
 
-def _first_line(text: str) -> str:
-    """Return the line of an error, of whatever process, that says what it is."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # The message of an error in a loader process ends with the error itself, after its traceback.
-    return (lines[-1] if lines and 'DataLoader worker' in lines[0] else (lines or ['no further word'])[0])[:200]
+def _telling_line(error: BaseException) -> str:
+    """Return the line that says what an error is: of one in a loader process, the last, after its traceback."""
+    first = first_line(error)
+    return last_line(error) if 'DataLoader worker' in first else first

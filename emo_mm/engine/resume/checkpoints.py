@@ -13,9 +13,10 @@ from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from emo_mm.engine.resume.atomic import ATOMIC_BACKEND, AtomicBackend, remove_partial_files, write_atomically
+from emo_mm.engine.resume.atomic import ATOMIC_BACKEND, AtomicBackend
 from emo_mm.engine.resume.random_state import random_state, set_random_state
 from emo_mm.errors import UserError
+from emo_mm.files import remove_partial_files, write_bytes
 from emo_mm.registry import HOOKS
 
 STOPPED_PREFIX = 'stopped_iter_'  # of the name of a checkpoint that a signal asked for
@@ -68,7 +69,7 @@ class SafeCheckpointHook(CheckpointHook):
             if is_main_process():
                 # The kill may have come between the checkpoint and the pointer, and no further one may follow.
                 with _told(runner, POINTER):
-                    write_atomically(Path(runner.work_dir) / POINTER, str(source).encode())
+                    write_bytes(Path(runner.work_dir) / POINTER, str(source).encode())
         if len(state['random_states']) == runner.world_size:
             set_random_state(state['random_states'][get_rank()])
         else:
@@ -197,7 +198,7 @@ class SafeCheckpointHook(CheckpointHook):
                 runner.logger.warning(f'the disk is full: an outdated checkpoint was removed to make room for {name}')
                 save()
             if is_main_process():
-                write_atomically(Path(runner.work_dir) / POINTER, str(path).encode())
+                write_bytes(Path(runner.work_dir) / POINTER, str(path).encode())
 
 
 @contextlib.contextmanager

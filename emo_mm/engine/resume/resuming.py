@@ -18,8 +18,8 @@ _NEEDED = ('state_dict', 'optimizer', 'message_hub', 'meta')
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint to go on from.
+class ResumePoint:
+    """A checkpoint that a training can go on from.
 
     Attributes:
         path: The file.
@@ -41,7 +41,7 @@ class Checkpoint:
         return f'{self.path} (epoch {self.epoch}, iteration {self.iteration})'
 
 
-def newest_checkpoint(work_dir: Path) -> tuple[Checkpoint | None, list[str]]:
+def newest_checkpoint(work_dir: Path) -> tuple[ResumePoint | None, list[str]]:
     """Return the newest complete checkpoint of a work directory, and why others were passed over.
 
     The newest is the one that was written last, whatever its name, and whatever the file ``last_checkpoint`` says.
@@ -70,7 +70,7 @@ def newest_checkpoint(work_dir: Path) -> tuple[Checkpoint | None, list[str]]:
             passed_over.append(str(error))
     for found in sorted(readable, key=lambda found: (found.saved_at, found.iteration), reverse=True):
         try:
-            return check(found.path), passed_over
+            return read_resume_point(found.path), passed_over
         except UserError as error:
             passed_over.append(str(error))
     if passed_over:
@@ -81,7 +81,7 @@ def newest_checkpoint(work_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, []
 
 
-def check(path: Path) -> Checkpoint:
+def read_resume_point(path: Path) -> ResumePoint:
     """Read a checkpoint whole and check that a training can go on from it.
 
     Raises:
@@ -94,12 +94,12 @@ def check(path: Path) -> Checkpoint:
     return found
 
 
-def _glance(path: Path) -> Checkpoint:
+def _glance(path: Path) -> ResumePoint:
     """Read a checkpoint without its tensors."""
     return _described(path, safe_load(path, mmap=True))
 
 
-def _described(path: Path, checkpoint: Any) -> Checkpoint:
+def _described(path: Path, checkpoint: Any) -> ResumePoint:
     missing = [key for key in _NEEDED if not isinstance(checkpoint, dict) or key not in checkpoint]
     if missing:
         raise UserError(
@@ -110,7 +110,7 @@ def _described(path: Path, checkpoint: Any) -> Checkpoint:
     if not all(isinstance(meta.get(key), int) for key in ('epoch', 'iter')):
         raise UserError(f'{path} does not say which epoch and iteration it is of; take another checkpoint')
     saved_at = checkpoint.get('resume', {}).get('saved_at')
-    return Checkpoint(
+    return ResumePoint(
         path, meta['epoch'], meta['iter'], meta.get('seed'), saved_at or _saved_at(path, meta), _classes(meta)
     )
 

@@ -54,7 +54,7 @@ def resume_from(view: ConfigView, asked: str) -> Change:
     Raises:
         UserError: If the file cannot be resumed from, or none of the work directory's can.
     """
-    from emo_mm.engine.resume.resuming import check, newest_checkpoint
+    from emo_mm.engine.resume.resuming import newest_checkpoint, read_resume_point
 
     cfg = view.cfg
     if asked == 'auto':
@@ -64,7 +64,7 @@ def resume_from(view: ConfigView, asked: str) -> Change:
             return Change((Edit('resume', False),), (line,))
     else:
         try:
-            checkpoint, skipped = check(Path(asked)), []
+            checkpoint, skipped = read_resume_point(Path(asked)), []
         except UserError as error:
             raise UserError(f'--resume {error}') from None
     _check_classes(view, checkpoint.path, checkpoint.classes)
