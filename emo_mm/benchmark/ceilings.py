@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from emo_mm.benchmark.runtimes import DTYPE_OF
+from emo_mm.benchmark.networks import DTYPE_OF
+from emo_mm.benchmark.timing import time_calls
 
 # Bytes read and written by the copies: from what fits the first caches to what fits none.
 COPY_BYTES = tuple(2**power for power in range(17, 29))
@@ -81,17 +81,4 @@ def _product(side: int, device: str, dtype: str) -> Callable[[], object]:
 
 def _best_seconds(call: Callable[[], object], device: str, seconds: float) -> float:
     """Return the shortest time of a call: a ceiling is what the machine can do when nothing disturbs it."""
-    synchronise = torch.cuda.synchronize if device != 'cpu' else _nothing
-    call()
-    synchronise()
-    best, end = float('inf'), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        synchronise()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def _nothing() -> None:
-    return None
+    return min(time_calls(call, device, seconds, warm_up=1)) / 1000

@@ -22,7 +22,7 @@ def run_benchmark(options: BenchmarkOptions) -> Results:
     """Measure, print progress and the tables, and write CSV, JSON, Markdown and pictures to ``options.out``.
 
     Raises:
-        UserError: If an option has a fault, or a model cannot take its input.
+        UserError: If an option is wrong, or a model cannot take its input.
     """
     options = with_suite(options)
     machine = asdict(describe_machine(options.device))
@@ -85,7 +85,7 @@ def results_name(results: Results) -> str:
 
 
 def _without_misfits(plan: Plan, inspections: dict[Contestant, Inspection]) -> Plan:
-    """Leave out the peers that cannot be fused."""
+    """Return a plan without the peers whose norms cannot be folded; they are listed as skipped."""
 
     def fits(contestant: Contestant) -> bool:
         return contestant.runtime != 'fused' or not inspections[contestant].cannot_fold

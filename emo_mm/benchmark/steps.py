@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from emo_mm.benchmark.contestant import Contestant
-from emo_mm.benchmark.runtimes import DTYPE_OF, RUNTIMES
+from emo_mm.benchmark.networks import DTYPE_OF
+from emo_mm.benchmark.runtimes import RUNTIMES
 from emo_mm.benchmark.subjects import subject_config
 from emo_mm.tasks import TASK_OF_SCOPE
 

@@ -1,7 +1,7 @@
 """Write docs/model_zoo.md, the metafiles, model-index.yml and the README's table from the catalogue and a recount.
 
-python tools/make_model_zoo.py            write them
-python tools/make_model_zoo.py --check    exit with 1 if one of them is not what would be written
+python tools/documents/make_model_zoo.py            write them
+python tools/documents/make_model_zoo.py --check    exit with 1 if one of them is not what would be written
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from emo_mm.benchmark.subjects import METAFILE_METRICS
 from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, Family, ModelEntry, published_as
 from emo_mm.tasks import TASKS
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTICE = 'Written by tools/make_model_zoo.py from emo_mm/config/catalog.py; do not edit.'
+ROOT = Path(__file__).resolve().parents[2]
+NOTICE = 'Written by tools/documents/make_model_zoo.py from emo_mm/config/catalog.py; do not edit.'
 PAPERS = {
     'EMO': {
         'Title': 'Rethinking Mobile Block for Efficient Attention-based Models',
@@ -35,9 +36,8 @@ PAPERS = {
         'URL': 'https://arxiv.org/abs/2412.06674',
     },
 }
-# Names of data sets and metrics that the readers of metafiles know.
+# Names of data sets that the readers of metafiles know.
 METAFILE_DATASETS = {'COCO2017': 'COCO', 'ADE20K': 'ADE20K', 'ImageNet-1K': 'ImageNet-1k'}
-METAFILE_METRICS = {**METRICS, 'top1': 'Top 1 Accuracy'}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def recount(entry: ModelEntry) -> Recount:
     """Build the model of an entry and count it."""
     import torch
 
-    from emo_mm.benchmark import count
+    from emo_mm.benchmark.counting import count
     from emo_mm.config.build import build_model
     from emo_mm.config.names import get_config
 
@@ -83,7 +83,7 @@ def recount(entry: ModelEntry) -> Recount:
     )
 
 
-def _mask_rcnn_network(model: nn.Module) -> nn.Module:
+def _mask_rcnn_network(model: Any) -> nn.Module:
     """Return the network of a Mask R-CNN as a module of plain tensors, with 1000 proposals and 100 masks.
 
     Boxes cannot be found without values, so the heads get maps of the shape that pooling gives.
@@ -94,7 +94,7 @@ def _mask_rcnn_network(model: nn.Module) -> nn.Module:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model: Any = model
 
         def forward(self, x: torch.Tensor) -> None:
             self.model.rpn_head(self.model.extract_feat(x))
@@ -370,13 +370,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from emo_mm.benchmark import COUNTER
+    from emo_mm.benchmark.counting import COUNTER
 
     counts = {name: recount(entry) for name, entry in CATALOG.items()}
     contents = files(counts, f'`{COUNTER}` of torch {torch.__version__.partition("+")[0]}')
     if args.check:
         for path in stale(contents):
-            print(f'{path.relative_to(ROOT)} is stale: run python tools/make_model_zoo.py')
+            print(f'{path.relative_to(ROOT)} is stale: run python tools/documents/make_model_zoo.py')
         return 1 if stale(contents) else 0
     for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
