@@ -1,6 +1,7 @@
 """The networks of the runtimes: each takes a batch of images to the raw outputs of a model.
 
-Each function that a row of ``RUNTIMES`` names takes a contestant and a batch of images, for whatever has to see one.
+Each function that a row of ``RUNTIMES`` names takes a contestant and a batch of its images, to trace or record
+the network with.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def fold(model: nn.Module, size: Size) -> nn.Module:
 
     Raises:
         UserError: If the copy of a peer answers something else: mmcv takes a BatchNorm that is listed after a
-            convolution to follow it, which not every network keeps.
+            convolution to be called after it, which is not so in every network.
     """
     if any(isinstance(module, MobilePyramid) for module in model.modules()):
         from emo_mm.models.inference.fuse import fuse
@@ -71,7 +72,7 @@ def fold(model: nn.Module, size: Size) -> nn.Module:
             folded = fuse_conv_bn(model)
             after = _tensors(folded(image))
         except RuntimeError as error:  # it paired a convolution with a norm of another width
-            raise UserError(f"mmcv's folding of BatchNorms does not fit it: {error}") from error
+            raise UserError(f"mmcv's folding of BatchNorms does not fit this network: {error}") from error
     pairs = zip(before, after, strict=True)
     if not all(torch.allclose(x, y, rtol=1e-3, atol=1e-3 * float(x.abs().max())) for x, y in pairs):
         raise UserError("mmcv's folding of BatchNorms changes what it answers")
@@ -151,7 +152,7 @@ def cudagraphs(contestant: Contestant, images: Tensor) -> Network:
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.inference_mode(), torch.cuda.stream(side):
-        for _ in range(3):  # what is chosen and allocated at the first call must not be recorded
+        for _ in range(3):  # what the first calls choose and allocate must not be recorded
             model(images)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()

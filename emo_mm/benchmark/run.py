@@ -51,7 +51,7 @@ def show_results(file: str, out: str) -> Results:
     """Write and print the tables and pictures of results that were measured before.
 
     Raises:
-        UserError: If the file holds no results.
+        UserError: If the file has no results.
     """
     results = read_json(Path(file))
     write_results(results, Path(out))
@@ -76,7 +76,7 @@ def write_results(results: Results, folder: Path) -> None:
 
 
 def results_name(results: Results) -> str:
-    """Return a file name that tells the conditions: suite or models, device, threads, dtypes."""
+    """Return a file name made of the conditions: suite or models, device, threads, dtypes."""
     settings = results.settings
     models = settings['suite'] or '-'.join(Path(name).stem for name in settings['models'][:4])
     device = 'cpu' if settings['device'] == 'cpu' else results.machine['gpu'].replace(' ', '_')

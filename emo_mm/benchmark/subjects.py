@@ -1,4 +1,4 @@
-"""What can be measured: our configs, and the peers that the toolboxes carry, all by name.
+"""What can be measured: our configs and the networks of the toolboxes (peers), all by name.
 
 Everything published about a peer (accuracy, config, input size) is read from the toolbox that is installed.
 """
@@ -52,7 +52,7 @@ class Published:
     Attributes:
         value: In percent.
         metric: ``top1``, ``box_ap`` or ``miou``.
-        source: Where it stands.
+        source: Where it was published.
     """
 
     value: float
@@ -68,7 +68,7 @@ class Subject:
         name: What the user calls it.
         config: Name or path of its config.
         family: Networks of one family share a colour in the picture.
-        size: Height and width in pixels of its input, as published; None where the config tells none.
+        size: Height and width in pixels of its input, as published; None where the config fixes none.
         published: Its published accuracy, None if there is none.
         attention: Whether it has attention.
         toolbox: The toolbox that builds it.
@@ -90,7 +90,7 @@ class Subject:
 
     @property
     def is_peer(self) -> bool:
-        """Whether it is another's network."""
+        """Whether it is a network of a toolbox, not ours."""
         return self.name in PEERS
 
     def build(self, for_inference: bool) -> nn.Module:
@@ -117,7 +117,7 @@ def _switch_to_deploy(model: nn.Module) -> None:
 
 
 def find_subject(name: str) -> Subject:
-    """Return the network of a name: of a backbone (its ImageNet classifier), of a config, of a peer, or a path.
+    """Return the network of a name: of a backbone (its ImageNet classifier), a config or a peer, or of a path.
 
     Raises:
         UserError: If there is none; the message suggests similar names.

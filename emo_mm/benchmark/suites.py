@@ -10,7 +10,7 @@ from emo_mm.config.names import list_models
 
 @dataclass(frozen=True)
 class Suite:
-    """A set of models with the settings that it is measured with unless others are asked for.
+    """A set of models with its default settings.
 
     Attributes:
         models: Names of the models.

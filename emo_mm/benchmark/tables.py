@@ -25,7 +25,7 @@ class Column:
 
 
 def markdown_table(columns: Sequence[Column], rows: Iterable[Any]) -> str:
-    """Return a table in Markdown; a hyphen stands for what there is not."""
+    """Return a table in Markdown; an empty cell becomes a hyphen."""
     lines = [[column.title for column in columns], [column.ruler for column in columns]]
     lines += [[column.cell(row) or '-' for column in columns] for row in rows]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)

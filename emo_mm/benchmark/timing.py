@@ -1,4 +1,4 @@
-"""Times of calls, and what they come to."""
+"""Times of calls, and their percentiles."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def time_calls(call: Callable[[], Any], device: str, seconds: float, least: int 
     Args:
         call: What is timed.
         device: Where it computes; the end of a call on a GPU is waited for.
-        seconds: How long to go on.
-        least: Calls that are timed at least, however long they take.
+        seconds: Least time to go on for.
+        least: Least number of timed calls, however long they take.
         warm_up: Calls before them that are not timed.
     """
     wait = _nothing if device == 'cpu' else torch.cuda.synchronize
@@ -41,8 +41,8 @@ def time_calls_by_events(call: Callable[[], Any], seconds: float, least: int) ->
 
     Args:
         call: What is timed.
-        seconds: How long to go on.
-        least: Calls that are timed at least, however long they take.
+        seconds: Least time to go on for.
+        least: Least number of timed calls, however long they take.
     """
     times: list[float] = []
     end = time.perf_counter() + seconds

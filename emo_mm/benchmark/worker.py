@@ -92,7 +92,7 @@ def serve(connection: Connection, contestant: Contestant) -> None:
             give_back_freed_memory()  # other contestants may need it
     except EOFError:
         pass
-    except Exception as error:  # whatever a network raises is reported with its name
+    except Exception as error:  # a network may raise anything
         connection.send(Failure(first_line(error, with_type=True)))
 
 
@@ -127,7 +127,7 @@ def inspect(connection: Connection, contestants: tuple[Contestant, ...], fused: 
     for contestant in contestants:
         try:
             answer: Inspection | Failure = _inspect(contestant, fused)
-        except Exception as error:  # whatever a network raises is reported with its name
+        except Exception as error:  # a network may raise anything
             answer = Failure(first_line(error, with_type=True))
         try:
             connection.send(answer)

@@ -41,7 +41,7 @@ def random_detector(cfg: Config, images: Sequence[str], seed: int = 0) -> dict[s
 def spread_scores(model: Any, cfg: Config, images: Sequence[str]) -> None:
     """Scale the last layers of a detector's classifier so that its logits spread.
 
-    Untrained ones are all alike, and so are the scores, whose order would be chance.
+    Untrained ones are all alike, and so are their scores, whose order would be random.
 
     Args:
         model: The detector.

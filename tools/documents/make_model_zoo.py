@@ -174,7 +174,8 @@ def _family_section(family: Family, counts: Mapping[str, Recount]) -> list[str]:
         'of which attention',
         *([f'counted at {_size(family.input_size)}'] if own_input else []),
     ]
-    if family.task == 'cls':
+    has_weights = any(entry.weights for entry in entries)
+    if has_weights:
         header.append('Weights')
     notes = list(dict.fromkeys(entry.note for entry in entries if entry.note))
     rows = []
@@ -191,7 +192,7 @@ def _family_section(family: Family, counts: Mapping[str, Recount]) -> list[str]:
                 _counted(entry.macs_g, counted.macs / 1e9, family.macs_decimals),
                 _digits(counted.attention_macs / 1e9),
                 *([_digits(counted.input_macs / 1e9)] if own_input else []),
-                *([f'`{entry.weights}`'] if family.task == 'cls' else []),
+                *([f'`{entry.weights}`'] if has_weights else []),
             ]
         )
     head = f'{family.head[0].upper()}{family.head[1:]}' + (f', {family.variant}' if family.variant else '')
@@ -267,8 +268,8 @@ def metafile(task: str, counts: Mapping[str, Recount]) -> dict[str, Any]:
 
 def _collection_name(family: Family) -> str:
     name = _network(family)
-    resolution = '-512' if family.input_size == (512, 512) and family.task == 'det' else ''
-    return name if family.task == 'cls' else f'{name}-{family.head}{resolution}'
+    resolution = '-512' if family.input_size == (512, 512) and family.head == 'SSDLite' else ''
+    return name if family.head == 'linear' else f'{name}-{family.head}{resolution}'
 
 
 def _network(family: Family) -> str:
@@ -283,14 +284,14 @@ def _collection(family: Family) -> dict[str, Any]:
             'Training Techniques': ['AdamW', 'Weight Decay'],
             'Training Resources': _resources(family),
             'Architecture': [_network(family), 'Inverted Residual Mobile Block']
-            + ([] if family.task == 'cls' else [family.head]),
+            + ([] if family.head == 'linear' else [family.head]),
         },
         'Paper': dict(PAPERS[_network(family)]),  # a copy, since YAML would write one object as an alias
     }
 
 
 def _resources(family: Family) -> str:
-    four = _network(family) == 'EMOv2' and (family.task == 'seg' or family.head in ('RetinaNet', 'MaskRCNN'))
+    four = _network(family) == 'EMOv2' and family.head not in ('linear', 'SSDLite')
     return '4 GPUs' if four else '8 GPUs'
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How long mmdet's two COCO metrics take on a validation set of any size, and whether they agree."""
+"""Time mmdet's COCO metrics on made-up detections for an annotation file, its images repeated to any number."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def time_coco_metrics(ann_file: str | Path, copies: int, seed: int = 0) -> dict[
         seed: Seed of the detections.
 
     Returns:
-        For each metric, ``seconds`` of processor time for the evaluation, the collecting of predictions included but
-        not the reading of the truth, and the figures that it found.
+        For each metric, ``seconds`` of processor time for the evaluation, with the collecting of predictions but
+        without the reading of the truth, and the figures that it found.
 
     Raises:
         UserError: If ``copies`` is below 1 or there is no such file.
