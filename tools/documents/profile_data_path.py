@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 
 # Methods of models and heads that turn the output of the network into boxes, masks or classes.
 _POST_PROCESSING = ('predict_by_feat', 'add_pred_to_datasample', 'postprocess_result', '_get_predictions')
+# Parts that emo_mm has for speed -> those of the toolbox.
+_TOOLBOX_PARTS = {
+    'FasterCocoMetric': 'CocoMetric',
+    'emo_mm.Expand': 'Expand',
+    'emo_mm.MinIoURandomCrop': 'MinIoURandomCrop',
+}
 # Groups of transforms, by what their names begin with.
 _GROUPS = {'Pack': 'packing', 'Load': 'loading'}
 _TRAIN, _EVAL = 'training', 'evaluation'
@@ -174,7 +180,7 @@ def profile_data_path(
     if iters is not None and iters < 1:
         raise UserError(f'--iters {iters}: at least one iteration is needed')
     weights = read_checkpoint(checkpoint) if checkpoint is not None else None
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
         options.work_dir, options.workers = folder, 0
         cfg, lines = load_run_config(options, training=True)
         if toolbox_parts:
@@ -185,18 +191,17 @@ def profile_data_path(
         if weights is not None:
             load_model(runner.model, weights)
         clock = Clock(torch.cuda.synchronize if torch.cuda.is_available() else None)
-        with ExitStack() as patches:
-            if toolbox_parts:
-                _use_toolbox_post_processing(runner.model, patches)
-            _time_model(runner.model, clock, patches)
-            _time_decoding(clock, patches)
-            trained = _train(runner, iters, clock, patches)
-            measured = _parts(clock, _TRAIN, trained)
-            clock.reset()
-            if weights is not None:
-                load_model(runner.model, weights)  # the training may have spoiled it
-            found, evaluated, metrics = _evaluate(runner, clock, patches)
-            measured += _parts(clock, _EVAL, evaluated)
+        if toolbox_parts:
+            _use_toolbox_post_processing(runner.model, patches)
+        _time_model(runner.model, clock, patches)
+        _time_decoding(clock, patches)
+        trained = _train(runner, iters, clock, patches)
+        measured = _parts(clock, _TRAIN, trained)
+        clock.reset()
+        if weights is not None:
+            load_model(runner.model, weights)  # the training may have spoiled it
+        found, evaluated, metrics = _evaluate(runner, clock, patches)
+        measured += _parts(clock, _EVAL, evaluated)
     return DataPathProfile(
         config=Path(cfg.filename).stem,
         batch_size=cfg.train_dataloader.batch_size,
@@ -258,10 +263,8 @@ def _use_toolbox_parts(cfg: Config) -> None:
     """Put the toolbox's own transforms and metric in the place of those that give the same results sooner."""
     for place in ('train_dataloader', 'val_dataloader', 'val_evaluator'):
         for part in parts(cfg.get(place)):
-            if part.get('type') == 'FasterCocoMetric':
-                part['type'] = 'CocoMetric'
-            elif part.get('type') in ('emo_mm.Expand', 'emo_mm.MinIoURandomCrop'):
-                part['type'] = part['type'].removeprefix('emo_mm.')
+            if part.get('type') in _TOOLBOX_PARTS:
+                part['type'] = _TOOLBOX_PARTS[part['type']]
 
 
 def _use_toolbox_post_processing(model: BaseModel, patches: ExitStack) -> None:
