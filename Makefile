@@ -31,7 +31,7 @@ test-classic: env-classic
 	.venv-classic/bin/python -m pytest -m "toolbox and not slow and not gpu"
 
 matrix: env
-	.venv/bin/python tools/support_matrix.py $(ROWS)
+	.venv/bin/python tools/documents/support_matrix.py $(ROWS)
 
 torture: env
 	.venv/bin/python -m pytest -m "slow and not gpu"

@@ -17,9 +17,10 @@ from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
 
-# What goes into emo_mm/.mim beside the package's own modules; make_env.sh serves a clone only.
+# What goes into emo_mm/.mim beside the package's own modules, but for the tools that serve a clone only.
 CARRIED = ('configs', 'tools', 'requirements', 'model-index.yml')
-NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', 'make_env.sh')
+CLONE_ONLY = ('make_env.sh', 'documents', 'export_matrix.py', 'record_ops.py')
+NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', *CLONE_ONLY)
 
 # What training needs, whatever the stack.
 # torch 2.4 reads no checkpoint with safe types in the place of NumPy's and MMEngine's own (pairs of type and name).

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import make_model_zoo as generator
 import pytest
 
 from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, ModelEntry, format_models_table, published_as
@@ -18,20 +16,7 @@ TASKS = {'cls': 'classification', 'det': 'detection', 'seg': 'segmentation'}
 
 
 @pytest.fixture(scope='module')
-def generator(repo_root: Path) -> ModuleType:
-    """tools/make_model_zoo.py."""
-    path = repo_root / 'tools' / 'make_model_zoo.py'
-    spec = importlib.util.spec_from_file_location('make_model_zoo', path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope='module')
-def counts(generator: ModuleType) -> dict[str, Any]:
+def counts() -> dict[str, Any]:
     """Every published model, built and counted."""
     return {name: generator.recount(entry) for name, entry in CATALOG.items()}
 
@@ -163,13 +148,13 @@ def test_notes_on_published_macs_hold(counts: dict[str, Any]) -> None:
 
 
 @pytest.mark.toolbox
-def test_generated_files_are_current(generator: ModuleType, counts: dict[str, Any]) -> None:
-    # If this fails: python tools/make_model_zoo.py
+def test_generated_files_are_current(counts: dict[str, Any]) -> None:
+    # If this fails: python tools/documents/make_model_zoo.py
     assert generator.stale(generator.files(counts, 'any version')) == []
 
 
 @pytest.mark.toolbox
-def test_stale_files_are_found(generator: ModuleType, counts: dict[str, Any], tmp_path: Path) -> None:
+def test_stale_files_are_found(counts: dict[str, Any], tmp_path: Path) -> None:
     contents = generator.files(counts, 'torch 1', root=tmp_path)
     assert generator.stale(contents) == list(contents)
     for path, content in contents.items():
@@ -181,7 +166,7 @@ def test_stale_files_are_found(generator: ModuleType, counts: dict[str, Any], tm
     assert generator.stale(contents) == [page]
 
 
-def test_readme_table_goes_between_its_marks(generator: ModuleType) -> None:
+def test_readme_table_goes_between_its_marks() -> None:
     readme = '# Title\n<!-- models -->\nold\n<!-- /models -->\nrest\n'
     assert generator.with_readme_table(readme, '| a |\n') == (
         '# Title\n<!-- models -->\n| a |\n<!-- /models -->\nrest\n'

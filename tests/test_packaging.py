@@ -72,6 +72,11 @@ def clean_venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return venv
 
 
+def serves_a_clone_only(path: Path, repo_root: Path) -> bool:
+    parts = path.relative_to(repo_root).parts
+    return parts[:2] == ('tools', 'documents') or parts[-1] in ('make_env.sh', 'export_matrix.py', 'record_ops.py')
+
+
 def site_packages(venv: Path) -> Path:
     (found,) = venv.glob('lib/python*/site-packages')
     return found
@@ -84,11 +89,19 @@ def test_wheel_carries_every_config_tool_and_pin_of_the_clone(wheel: Path, repo_
         expected = {
             f'emo_mm/.mim/{path.relative_to(repo_root).as_posix()}'
             for path in (repo_root / folder).rglob('*')
-            if path.is_file() and '__pycache__' not in path.parts and path.name != 'make_env.sh'
+            if path.is_file() and '__pycache__' not in path.parts and not serves_a_clone_only(path, repo_root)
         }
         assert expected
-        assert expected <= names
+        assert {name for name in names if name.startswith(f'emo_mm/.mim/{folder}/')} == expected
     assert not [name for name in names if name.startswith('tests/') or '__pycache__' in name]
+
+
+def test_wheel_carries_the_tools_of_users_and_none_that_makes_documents(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        tools = {name.removeprefix('emo_mm/.mim/tools/') for name in archive.namelist() if '.mim/tools/' in name}
+    commands = {f'{name}.py' for name in ('train', 'test', 'predict', 'export', 'benchmark', 'demo')}
+    scripts = {'_dist.sh', '_slurm.sh', 'dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'}
+    assert tools == commands | scripts
 
 
 def test_wheel_carries_every_file_of_the_package(wheel: Path, repo_root: Path) -> None:

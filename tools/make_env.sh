@@ -4,15 +4,15 @@
 #   tools/make_env.sh onedl      the OneDL forks, in .venv
 #   tools/make_env.sh classic    OpenMMLab's last releases, in .venv-classic
 #
-# A second run does nothing. No compiler is needed: mmcv comes without its compiled ops, and emo_mm/ops stands in for them.
-# With OPS=compiled mmcv is compiled; an interrupted compilation goes on where it stopped, and the wheel is kept in a cache,
+# A second run does nothing. No compiler is needed: mmcv is installed without its compiled ops, and emo_mm/ops replaces them.
+# With OPS=compiled mmcv is compiled; an interrupted compilation continues where it stopped, and the wheel is kept in a cache,
 # so that the next clone does not compile it again.
 #
 #   OPS              torch (default) or compiled
-#   FORCE            1: start over with an empty environment, whatever is there
-#   PYTHON           the interpreter to start from; default: the first of python3.11, python3.12, python3 that serves
-#   MAX_JOBS         compilers at work at once; default: the cores, at 2 GiB of memory each
-#   FORCE_CUDA       1, with FORCE=1: compile mmcv's CUDA ops although no GPU is visible here (needs nvcc)
+#   FORCE            1: start over with an empty environment
+#   PYTHON           the interpreter to start from; default: the first of python3.11, python3.12, python3 that is one of them
+#   MAX_JOBS         compilers that run at once; default: one per core, as far as there are 2 GiB of memory for each
+#   FORCE_CUDA       1, with FORCE=1: compile mmcv's CUDA ops although no GPU is visible (needs nvcc)
 #   XDG_CACHE_HOME   the cache is $XDG_CACHE_HOME/emo_mm; default ~/.cache/emo_mm
 set -euo pipefail
 
@@ -33,7 +33,7 @@ pins=$root/requirements
 stamp=$venv/.emo_mm-env
 log=$venv/make_env.log
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/emo_mm
-# What the user's own settings could put in the way of exact pins; where pip finds packages remains the user's.
+# Settings of the user that would break exact pins; where pip finds packages remains the user's choice.
 unset PYTHONPATH PYTHONHOME PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_PREFIX PIP_USER PIP_CONSTRAINT PIP_NO_BUILD_ISOLATION MMCV_WITH_OPS
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
@@ -43,7 +43,7 @@ die() {
 }
 
 # The environment is a function of these. The clone's place is among them, because a venv cannot be moved, and so is
-# the list of what is installed: a package removed or changed by hand is put right by the next run.
+# the list of what is installed: a package removed or changed by hand is restored by the next run.
 fingerprint() {
     cd "$root"
     {
@@ -75,7 +75,7 @@ find_python() {
             return
         fi
     done
-    die "needs Python 3.11 or 3.12 (${PYTHON:-python3} is not): $apt_hint, or name one with PYTHON=/path/to/python3.11"
+    die "needs Python 3.11 or 3.12 (${PYTHON:-python3} is neither): $apt_hint, or name one with PYTHON=/path/to/python3.11"
 }
 
 python=$(find_python)
@@ -102,7 +102,7 @@ trap 'exit 130' INT TERM HUP
 
 say() { echo "[$1/4] $2"; }
 
-# Run a command into the log, telling every 20 seconds how far it is; when it fails, show the end of the log.
+# Run a command into the log and print its progress every 20 seconds; if it fails, show the end of the log.
 step() {
     local began=$SECONDS offset progress
     offset=$(($(wc -c <"$log") + 1))
@@ -111,7 +111,7 @@ step() {
     while kill -0 "$step_pid" 2>/dev/null; do
         sleep 1
         (((SECONDS - began) % 20)) && continue
-        # ninja writes [done/all]; pip names the package in hand
+        # ninja writes [done/all]; pip names the current package
         progress=$(tail -c "+$offset" "$log" | tr '\r' '\n' |
             grep -aoE '^ *(\[[0-9]+/[0-9]+\]|(Collecting|Downloading|Installing collected) [A-Za-z0-9_.=-]+)' | tail -n 1) || true
         echo "      $((SECONDS - began)) s" $progress
@@ -120,7 +120,7 @@ step() {
         step_pid=
         tail -n 25 "$log" >&2
         die "failed in: $*
-    The whole log: $log. Fix the cause, then run \"make $target\" again; it goes on from here."
+    The whole log: $log. Fix the cause, then run \"make $target\" again; it continues from here."
     fi
     step_pid=
 }
@@ -142,10 +142,10 @@ import torch
 from torch.utils.cpp_extension import CUDA_HOME
 
 device = 'cpu'
-wanted = os.environ.get('FORCE_CUDA') == '1' or torch.cuda.is_available()
-if wanted and CUDA_HOME and os.path.exists(f'{CUDA_HOME}/bin/nvcc') and torch.version.cuda:
-    said = subprocess.run([f'{CUDA_HOME}/bin/nvcc', '--version'], capture_output=True, text=True).stdout
-    release = re.search(r'release (\d+)\.', said)
+asked = os.environ.get('FORCE_CUDA') == '1' or torch.cuda.is_available()
+if asked and CUDA_HOME and os.path.exists(f'{CUDA_HOME}/bin/nvcc') and torch.version.cuda:
+    text = subprocess.run([f'{CUDA_HOME}/bin/nvcc', '--version'], capture_output=True, text=True).stdout
+    release = re.search(r'release (\d+)\.', text)
     if release and release[1] == torch.version.cuda.split('.')[0]:
         seen = {'%d.%d' % torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
         arch = os.environ.get('TORCH_CUDA_ARCH_LIST') or '+'.join(sorted(seen)) or 'all'
@@ -155,7 +155,7 @@ PY
 }
 
 # Compile and install mmcv; its wheel goes to the cache once its ops have run. The sources and objects stay in $build
-# until then, so that ninja goes on where an interruption stopped it.
+# until then, so that ninja continues where it was interrupted.
 compile_mmcv() {
     local build=$wheels/build-mmcv-$stack switches
     if [ ! -e "$build/unpacked" ]; then
@@ -213,7 +213,7 @@ step "$venv/bin/python" -m pip install --no-cache-dir \
     -r "$pins/$stack.txt" -r "$pins/dev.txt" "${deploy[@]}" "${plain_mmcv[@]}"
 
 if [ "$ops" = torch ]; then
-    say 3 "$mmcv: without compiled ops, for which emo_mm/ops stands in"
+    say 3 "$mmcv: without compiled ops; emo_mm/ops replaces them"
 else
     site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
     device=$(device_of_build)
@@ -229,7 +229,7 @@ else
         say 3 "compiling $mmcv for $device: about 10 to 15 minutes on 2 cores"
         compile_mmcv
     elif [ -d "$site/$mmcv_name.dist-info" ] && [ "$(cat "$venv/.mmcv" 2>/dev/null)" = "$wheels" ]; then
-        say 3 "$mmcv for $device is there"
+        say 3 "$mmcv for $device is installed already"
     else
         say 3 "installing $mmcv for $device, compiled before, from $wheels"
         install_mmcv "$(compgen -G "$wheel_glob" | head -n 1)"
@@ -247,4 +247,4 @@ fi
 step "$venv/bin/pip" install --no-deps --no-build-isolation -e "$root"
 step "$venv/bin/python" -c "from emo_mm.doctor import require_tested_stack; require_tested_stack('$stack', '$ops')"
 cd "$root" && fingerprint >"$stamp.new" && mv -f "$stamp.new" "$stamp"
-echo "make $target: done; $venv_name/bin/emo-mm doctor shows what is there"
+echo "make $target: done; $venv_name/bin/emo-mm doctor shows what is installed"

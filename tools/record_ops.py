@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
-    """Record every case; refuse where the stand-ins would answer for themselves."""
+    """Record every case; refuse if the stand-ins, not compiled ops, would answer."""
     sys.path.insert(0, str(ROOT / 'tests'))
     from ops.cases import CASES
 

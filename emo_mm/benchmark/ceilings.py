@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from emo_mm.benchmark.runtimes import DTYPE_OF
+from emo_mm.benchmark.networks import DTYPE_OF
+from emo_mm.benchmark.timing import time_calls
 
-# Bytes read and written by the copies: from what fits the first caches to what fits none.
+# Bytes read and written by the copies: from what fits into the smallest cache to what fits into none.
 COPY_BYTES = tuple(2**power for power in range(17, 29))
 MATRIX_SIDES = (512, 1024, 2048)
 
@@ -23,8 +23,8 @@ class Ceilings:
     Attributes:
         copy_bytes: Bytes that a copy touches, ascending.
         bandwidth: Bytes per second of a copy of each of these sizes, reads and writes counted, the best of many.
-        macs_per_s: Multiply-adds per second of the best of several square matrix products.
-        matrix_side: Side of that one.
+        macs_per_s: Multiply-adds per second of the fastest of several square matrix products.
+        matrix_side: Side of its matrices.
     """
 
     copy_bytes: tuple[int, ...]
@@ -33,7 +33,7 @@ class Ceilings:
     matrix_side: int
 
     def bandwidth_at(self, touched: float) -> float:
-        """Return the bytes per second of a copy that touches so many bytes, read off the measured curve."""
+        """Return the bytes per second of a copy that touches this many bytes, interpolated from the measured curve."""
         return float(np.interp(np.log2(max(touched, 1)), np.log2(self.copy_bytes), self.bandwidth))
 
     @property
@@ -56,9 +56,9 @@ def measure_ceilings(
         dtype: Name of the precision of the matrix product.
         seconds: Length of each of the measurements.
         copy_bytes: Bytes that the copies touch, ascending; None for those that suit the device.
-        matrix_sides: Sides of the square matrices; None likewise.
+        matrix_sides: Sides of the square matrices; None for those that suit the device.
     """
-    scale = 1 if device == 'cpu' else 8  # a GPU has larger caches, and takes larger products to be busy
+    scale = 1 if device == 'cpu' else 8  # a GPU has larger caches and needs larger products to be busy
     sizes = tuple(copy_bytes or (scale * size for size in COPY_BYTES))
     bandwidth = [size / _best_seconds(_copy(size, device), device, seconds) for size in sizes]
     sides = tuple(matrix_sides or (scale * side for side in MATRIX_SIDES))
@@ -81,17 +81,4 @@ def _product(side: int, device: str, dtype: str) -> Callable[[], object]:
 
 def _best_seconds(call: Callable[[], object], device: str, seconds: float) -> float:
     """Return the shortest time of a call: a ceiling is what the machine can do when nothing disturbs it."""
-    synchronise = torch.cuda.synchronize if device != 'cpu' else _nothing
-    call()
-    synchronise()
-    best, end = float('inf'), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        synchronise()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def _nothing() -> None:
-    return None
+    return min(time_calls(call, device, seconds, warm_up=1)) / 1000

@@ -42,7 +42,7 @@ class Measurement:
 
 
 def inspect_all(plan: Plan, report: Report) -> dict[Contestant, Inspection]:
-    """Build every model once, count it, and see that it takes its input, before anything is measured.
+    """Build every model once, count it, and check that it takes its input, before anything is measured.
 
     Returns:
         What was found, for each contestant of the plan.
@@ -60,14 +60,9 @@ def inspect_all(plan: Plan, report: Report) -> dict[Contestant, Inspection]:
     found: dict[Any, Inspection] = {}
     with _process(_context(every), inspect, tuple(firsts.values()), fused) as connection:
         for key, contestant in firsts.items():
-            answer = _receive(connection, contestant)
-            if isinstance(answer, Failure):
-                height, width = contestant.size
-                raise UserError(
-                    f'{contestant.subject.name} cannot {"train on" if contestant.trains else "take"} a batch of '
-                    f'{contestant.batch} at {height}×{width}: {answer.message}'
-                )
-            found[key] = answer
+            action = 'train on' if contestant.trains else 'take'
+            fault = f'{contestant.subject.name} cannot {action} a batch of {contestant.batch} at {contestant.pixels}'
+            found[key] = _receive(connection, contestant, fault)
     return {contestant: found[_network_of(contestant)] for contestant in every}
 
 
@@ -78,7 +73,7 @@ def measure(group: Group, rounds: int, turn_seconds: float, report: Report) -> l
         group: The group.
         rounds: Rounds; in each, every contestant has one turn.
         turn_seconds: Least length of a turn.
-        report: Takes lines about the progress.
+        report: Is called with each line about the progress.
 
     Raises:
         UserError: If a contestant cannot be prepared, or fails.
@@ -97,7 +92,7 @@ def measure(group: Group, rounds: int, turn_seconds: float, report: Report) -> l
 
 
 def interleave(keys: Sequence[Key], rounds: int, turn: Callable[[Key], Any]) -> dict[Key, list[Any]]:
-    """Call ``turn`` for each key in each round, A B C A B C; return what it gave, by key and in order of the rounds."""
+    """Call ``turn`` for each key in each round, A B C A B C; return its results by key, in order of the rounds."""
     answers: dict[Key, list[Any]] = {key: [] for key in keys}
     for _ in range(rounds):
         for key in keys:
@@ -120,9 +115,7 @@ def _contestants(
     with ExitStack() as stack:
         for contestant in group.contestants:
             connection = stack.enter_context(_process(context, serve, contestant))
-            answer = _receive(connection, contestant)
-            if isinstance(answer, Failure):
-                raise UserError(f'{contestant.title} ({group.title}) cannot be prepared: {answer.message}')
+            answer = _receive(connection, contestant, f'{contestant.title} ({group.title}) cannot be prepared')
             report(f'  {contestant.title} is ready after {answer.seconds:.1f} s')
             connections[contestant], ready[contestant] = connection, answer
         yield connections, ready
@@ -130,7 +123,7 @@ def _contestants(
 
 @contextmanager
 def _process(context: Any, target: Callable[..., None], *args: Any) -> Iterator[Connection]:
-    """Start a process that has one end of a pipe; give the other end; end the process on leaving."""
+    """Start a process with one end of a pipe, and yield the other end; end the process on leaving."""
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *args))
     process.start()
@@ -138,7 +131,7 @@ def _process(context: Any, target: Callable[..., None], *args: Any) -> Iterator[
     try:
         yield ours
     finally:
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # it has ended already
             ours.send(None)
         ours.close()
         process.join(10)
@@ -148,8 +141,8 @@ def _process(context: Any, target: Callable[..., None], *args: Any) -> Iterator[
 
 
 def _context(contestants: Sequence[Contestant]) -> Any:
-    """Return how processes start: forked from one that has imported everything, or anew where CUDA is in the play."""
-    os.environ.setdefault('KINETO_LOG_LEVEL', '5')  # the profiler complains of the GPU that there is none
+    """Return how processes start: forked from one that has imported everything, or fresh where CUDA is used."""
+    os.environ.setdefault('KINETO_LOG_LEVEL', '5')  # the profiler warns where there is no GPU
     if contestants[0].device != 'cpu':
         return multiprocessing.get_context('spawn')
     context = multiprocessing.get_context('forkserver')
@@ -162,18 +155,28 @@ def _context(contestants: Sequence[Contestant]) -> Any:
 
 def _ask(connection: Connection, request: Any, contestant: Contestant) -> Any:
     connection.send(request)
-    answer = _receive(connection, contestant)
-    if isinstance(answer, Failure):
-        raise UserError(f'{contestant.title} failed while it was measured: {answer.message}')
-    return answer
+    return _receive(connection, contestant, f'{contestant.title} failed while it was measured')
 
 
-def _receive(connection: Connection, contestant: Contestant) -> Any:
+def _receive(connection: Connection, contestant: Contestant, fault: str) -> Any:
+    """Return the next answer of a process.
+
+    Args:
+        connection: Our end of its pipe.
+        contestant: The contestant that the answer is about.
+        fault: What a failure means, for the message.
+
+    Raises:
+        UserError: If the answer is a failure, or the process has ended.
+    """
     try:
-        return connection.recv()
+        answer = connection.recv()
     except (EOFError, ConnectionResetError) as error:
         free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20
         raise UserError(
-            f'the process of {contestant.title} ended without a word ({free} MB of memory are free now; where memory '
-            'ran out, measure fewer models or smaller batches)'
+            f'the process of {contestant.title} ended unexpectedly ({free} MB of memory are free now; if it ran out of '
+            'memory, measure fewer models or smaller batches)'
         ) from error
+    if isinstance(answer, Failure):
+        raise UserError(f'{fault}: {answer.message}')
+    return answer

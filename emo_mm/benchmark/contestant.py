@@ -47,6 +47,11 @@ class Contestant:
         return self.mode.startswith('train')
 
     @property
+    def pixels(self) -> str:
+        """Height×width of its input, as text."""
+        return f'{self.size[0]}×{self.size[1]}'
+
+    @property
     def title(self) -> str:
         """What it is called on the screen."""
         dtype = '' if self.dtype == 'fp32' else f' {self.dtype}'

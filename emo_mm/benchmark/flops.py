@@ -9,7 +9,7 @@ from torch import nn
 
 from emo_mm.benchmark.counting import COUNTER, Complexity, count
 from emo_mm.benchmark.subjects import Size, find_subject
-from emo_mm.errors import UserError
+from emo_mm.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def print_flops(model: str, size: Size | None = None, depth: int = 3) -> None:
     try:
         costs = module_costs(network, count(network, torch.empty(1, 3, *size, device='meta')), depth)
     except Exception as error:  # a network may raise anything at a wrong size
-        raise UserError(f'{model} cannot take an image of {size[0]}×{size[1]}: {error}') from error
+        raise UserError(f'{model} cannot take an image of {size[0]}×{size[1]}: {first_line(error)}') from error
     print(flops_table(costs))
     print(f'One image of {size[0]}×{size[1]}; multiply-adds by {COUNTER}, matrix products and norms included.')
 

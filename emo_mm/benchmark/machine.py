@@ -33,7 +33,7 @@ class Machine:
         torch: Version.
         stack: Versions of the toolboxes.
         emo_mm: Version and, in a clone, commit; ``+changes`` where files differ from it.
-        load: Processes that were running or waiting at the start, the mean of a minute: other work on the machine.
+        load: Mean number of running or waiting processes in the minute before the start: other work on the machine.
         date: Start, UTC.
     """
 
@@ -56,7 +56,7 @@ class Machine:
 
 
 def describe_machine(device: str = 'cpu') -> Machine:
-    """Look at the machine.
+    """Return the conditions of a benchmark that starts now.
 
     Args:
         device: Device that is measured.
@@ -94,7 +94,7 @@ def _own_version() -> str:
         return __version__
 
     def git(*args: str) -> str:
-        # arguments of our own, no shell; which git is the user's choice
+        # fixed arguments, no shell
         command = ['git', '-C', str(root), *args]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B603
         return done.stdout.strip()

@@ -23,7 +23,7 @@ class Memory:
             GPU from torch's allocator (``max_memory_allocated``); None where another runtime than torch allocates.
         kept_for_backward: What autograd keeps between the forward and the backward pass, each storage once,
             parameters left out; None outside of training and where the network is compiled.
-        peak_rss: The largest resident set of the process so far, libraries and all; None on a GPU.
+        peak_rss: The largest resident set of the process so far, libraries included; None on a GPU.
     """
 
     peak: int | None
@@ -34,12 +34,13 @@ class Memory:
 def measure_memory(
     step: Callable[[], Any], device: str, parameters: Iterable[Tensor] | None, in_torch: bool = True
 ) -> Memory:
-    """Measure a step that has run before.
+    """Measure the memory of a step that has run before.
 
     Args:
         step: The step.
         device: Where it runs.
-        parameters: Parameters of the network that it trains; None for a step without a backward pass to look into.
+        parameters: Parameters of the network that it trains; None where nothing is kept for a backward pass, or
+            where that cannot be seen.
         in_torch: Whether torch allocates what the step needs.
     """
     peak = None
@@ -61,7 +62,7 @@ def _peak_on_cpu(step: Callable[[], Any]) -> int:
 
 
 def peak_of_changes(changes: Iterable[int]) -> int:
-    """Return the highest sum that allocations (positive) and releases (negative), in order, come to."""
+    """Return the highest running sum of allocations (positive) and releases (negative), in order."""
     peak = total = 0
     for change in changes:
         total += change

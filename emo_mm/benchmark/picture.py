@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from matplotlib.transforms import Bbox
 
@@ -38,7 +41,8 @@ def pictures(results: Results, folder: Path) -> list[Path]:
             sets.setdefault(key, []).append(row)
     files = []
     for (mode, metric, runtime, dtype, batch), rows in sets.items():
-        if len({row.model for row in rows}) < 2 or len({row.model for row in rows}) < len(rows):
+        models = {row.model for row in rows}
+        if not 2 <= len(models) == len(rows):
             continue  # one model alone, or several sizes of it, which share an accuracy
         conditions = [results.machine['cpu'] if rows[0].device == 'cpu' else results.machine['gpu']]
         conditions += [f'{rows[0].threads} threads'] if rows[0].device == 'cpu' else []
@@ -89,12 +93,19 @@ def _ticks(limits: tuple[float, float]) -> list[float]:
 def _label(
     axes: Axes, canvas: FigureCanvasAgg, rows: Sequence[Row], values: Sequence[float], colours: dict[str, str]
 ) -> None:
-    """Write the names beside the points, each at the first place where it covers neither a point nor another name."""
+    """Write the names beside the points, each at the place where it covers the fewest points and other names."""
     renderer = canvas.get_renderer()
     taken = []
     for row, value in zip(rows, values, strict=True):
         x, y = axes.transData.transform((value, row.published or 0.0))
         taken.append(Bbox.from_bounds(x - 5, y - 5, 10, 10))
+
+    def covered(label: Annotation, place: tuple[int, int]) -> int:
+        """Return how many points and names a label covers at a place, one more outside of the axes."""
+        box = _moved(label, place, renderer)
+        inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
+        return sum(box.overlaps(other) for other in taken) + (not inside)
+
     for row, value in zip(rows, values, strict=True):
         label = axes.annotate(
             row.model,
@@ -105,18 +116,13 @@ def _label(
             color=colours[row.family],
             fontweight='bold' if row.family in _OURS else 'normal',
         )
-        best = None
-        for dx, dy in _PLACES:
-            label.set_position((dx, dy))
-            label.set_horizontalalignment('left' if dx > 0 else 'right' if dx < 0 else 'center')
-            box = label.get_window_extent(renderer)
-            inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
-            covered = sum(box.overlaps(other) for other in taken) + (not inside)
-            if best is None or covered < best[0]:
-                best = covered, dx, dy, box
-            if not covered:
-                break
-        assert best is not None
-        label.set_position((best[1], best[2]))
-        label.set_horizontalalignment('left' if best[1] > 0 else 'right' if best[1] < 0 else 'center')
-        taken.append(best[3])
+        best = min(_PLACES, key=partial(covered, label))
+        taken.append(_moved(label, best, renderer))
+
+
+def _moved(label: Annotation, place: tuple[int, int], renderer: RendererBase) -> Bbox:
+    """Move a label to a place beside its point; return the box that it covers."""
+    across = place[0]
+    label.set_position(place)
+    label.set_horizontalalignment('left' if across > 0 else 'right' if across < 0 else 'center')
+    return label.get_window_extent(renderer)

@@ -1,4 +1,7 @@
-"""What a benchmark measures: contestants, in groups that are measured turn by turn."""
+"""What a benchmark measures: contestants, in groups that are measured turn by turn.
+
+Importing this imports neither torch nor a toolbox.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +10,14 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from emo_mm.benchmark.contestant import DTYPES, MODES, Contestant
+from emo_mm.benchmark.options import QUICK as QUICK
+from emo_mm.benchmark.options import BenchmarkOptions
 from emo_mm.benchmark.runtimes import RUNTIMES, why_not
-from emo_mm.benchmark.subjects import Size, find_subject
+from emo_mm.benchmark.subjects import Size, Subject, find_subject
 from emo_mm.benchmark.suites import SUITES, Suite
 from emo_mm.errors import UserError
-from emo_mm.machine import available_cores
-
-# Settings of a run that is to be over soon.
-QUICK: dict[str, Any] = {'rounds': 3, 'turn_seconds': 0.0}
-
-
-@dataclass(frozen=True)
-class BenchmarkOptions:
-    """What to measure, and how.
-
-    Attributes:
-        models: Names of models, see ``find_subject``.
-        suite: Name of a suite, in place of ``models``; empty for none.
-        sizes: Heights and widths of the input in pixels; empty for each model's own published size.
-        batches: Batch sizes.
-        runtimes: Names in ``RUNTIMES``; empty for those of the suite, or eager and fused.
-        modes: Names in ``MODES``; empty for those of the suite, or ``forward``.
-        dtypes: Names in ``DTYPES``.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: Threads of the CPU; as many as there are cores for this process if left out.
-        baseline: What each contestant is compared with: a runtime (of the same model), or a model (in the same
-            runtime); empty for that of the suite, or the first of what there are several.
-        rounds: Rounds of one turn per contestant.
-        turn_seconds: Least length of a turn.
-        images: Folder of JPEG files for ``e2e``; None for generated ones.
-        out: Folder for the results.
-    """
-
-    models: tuple[str, ...] = ()
-    suite: str = ''
-    sizes: tuple[Size, ...] = ()
-    batches: tuple[int, ...] = (1,)
-    runtimes: tuple[str, ...] = ()
-    modes: tuple[str, ...] = ()
-    dtypes: tuple[str, ...] = ('fp32',)
-    device: str = 'cpu'
-    threads: int = field(default_factory=available_cores)
-    baseline: str = ''
-    rounds: int = 15
-    turn_seconds: float = 0.5
-    images: str | None = None
-    out: str = 'benchmarks'
 
 
 @dataclass(frozen=True)
@@ -78,7 +40,7 @@ class Plan:
     Attributes:
         groups: The groups, in order.
         baseline: See :class:`BenchmarkOptions`.
-        skipped: Combinations asked for that there are not, each with the reason.
+        skipped: Combinations that cannot be measured, each with the reason.
     """
 
     groups: tuple[Group, ...]
@@ -87,40 +49,30 @@ class Plan:
 
 
 def with_suite(options: BenchmarkOptions) -> BenchmarkOptions:
-    """Return options with nothing left open: those of the suite where none were given.
+    """Return complete options: what was not given is taken from the suite.
 
     Raises:
-        UserError: If there is no such suite, or no model, or an option has a value that is not allowed.
+        UserError: If there is no such suite, or no model, or an option has a wrong value.
     """
     if bool(options.models) == bool(options.suite):
         raise UserError(f'name models to measure, or a suite: --suite {"|".join(SUITES)}')
-    suite = Suite(options.models, ('eager', 'fused'), ('forward',), '')
-    if options.suite:
-        _check('suite', [options.suite], SUITES)
-        suite = SUITES[options.suite]
-        if options.device != 'cpu':
-            suite = replace(suite, runtimes=(*suite.runtimes, 'cudagraphs'))
+    suite = _suite(options)
     options = replace(
         options,
         models=suite.models,
         runtimes=options.runtimes or suite.runtimes,
         modes=options.modes or suite.modes,
     )
-    _check('runtime', options.runtimes, RUNTIMES)
-    _check('mode', options.modes, MODES)
-    _check('dtype', options.dtypes, DTYPES)
-    numbers = {'batch': options.batches, 'threads': (options.threads,), 'rounds': (options.rounds,)}
-    for name, values in numbers.items():
-        if min(values) < 1:
-            raise UserError(f'--{name} is {min(values)}; it must be at least 1')
+    _check_names('runtime', options.runtimes, RUNTIMES)
+    _check_names('mode', options.modes, MODES)
+    _check_names('dtype', options.dtypes, DTYPES)
+    _check_numbers(options)
     _check_device(options)
-    if options.turn_seconds < 0:
-        raise UserError(f'--seconds is {options.turn_seconds}; it must not be negative')
     return replace(options, baseline=options.baseline or _default_baseline(options, suite))
 
 
 def make_plan(options: BenchmarkOptions, files: Sequence[str] = ()) -> Plan:
-    """Return what to measure, after everything that can be checked without a model.
+    """Return what to measure, after checking everything that can be checked without a model.
 
     Args:
         options: The options, as ``with_suite`` returns them.
@@ -130,35 +82,38 @@ def make_plan(options: BenchmarkOptions, files: Sequence[str] = ()) -> Plan:
         UserError: If a name is unknown, or nothing is left to measure.
     """
     subjects = [find_subject(name) for name in dict.fromkeys(options.models)]
-    skipped: dict[str, None] = {}
+    skipped: dict[str, None] = {}  # ordered, and each once
     groups = []
     for mode, size, batch in itertools.product(options.modes, options.sizes or (None,), options.batches):
-        contestants = []
-        for subject, runtime, dtype in itertools.product(subjects, options.runtimes, options.dtypes):
-            own_size = size or subject.size
-            if own_size is None:
-                raise UserError(f'the config of {subject.name} fixes no input size: give one with --size')
-            contestant = Contestant(
-                subject, runtime, mode, dtype, options.device, own_size, batch, options.threads, tuple(files)
+        contestants = [
+            Contestant(
+                subject=subject,
+                runtime=runtime,
+                mode=mode,
+                dtype=dtype,
+                device=options.device,
+                size=size or _own_size(subject),
+                batch=batch,
+                threads=options.threads,
+                files=tuple(files),
             )
-            reason = why_not(RUNTIMES[runtime], contestant)
-            if reason:
-                skipped[f'{subject.name} {runtime} {mode} {dtype}: {reason}'] = None
-            else:
-                contestants.append(contestant)
-        if contestants:
+            for subject, runtime, dtype in itertools.product(subjects, options.runtimes, options.dtypes)
+        ]
+        reasons = {c: why_not(c) for c in contestants}
+        skipped |= {f'{c.subject.name} {c.runtime} {mode} {c.dtype}: {why}': None for c, why in reasons.items() if why}
+        if measured := tuple(c for c, why in reasons.items() if not why):
             pixels = f'{size[0]}×{size[1]}' if size else 'published input sizes'
-            groups.append(Group(f'{mode}, batch {batch}, {pixels}', tuple(contestants)))
+            groups.append(Group(f'{mode}, batch {batch}, {pixels}', measured))
     if not groups:
         raise UserError(f'nothing to measure: {"; ".join(skipped)}')
     every = [contestant for group in groups for contestant in group.contestants]
     if options.baseline not in {name for c in every for name in (c.runtime, c.subject.name)}:
-        raise UserError(f'--baseline {options.baseline} is neither a runtime nor a model of what is measured')
+        raise UserError(f'--baseline {options.baseline} is neither a runtime nor a model that is measured here')
     return Plan(tuple(groups), options.baseline, tuple(skipped))
 
 
 def find_baseline(contestant: Contestant, group: Iterable[Contestant], baseline: str) -> Contestant | None:
-    """Return what a contestant is compared with, the first dtype of it; None if its group lacks it."""
+    """Return what a contestant is compared with, in the first dtype; None if its group has no such contestant."""
     return next((other for other in group if other.is_baseline_of(contestant, baseline)), None)
 
 
@@ -166,7 +121,7 @@ def parse_size(text: str) -> Size:
     """Return height and width for ``224`` or ``800x1344`` (height × width).
 
     Raises:
-        UserError: If the text is neither.
+        UserError: If the text is something else.
     """
     parts = text.lower().replace('×', 'x').split('x')
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
@@ -181,14 +136,26 @@ def jpeg_files(folder: str) -> tuple[str, ...]:
         UserError: If there is none.
     """
     path = Path(folder)
-    files = (
-        tuple(str(file) for file in sorted(path.iterdir()) if file.suffix.lower() in ('.jpg', '.jpeg'))
-        if (path.is_dir())
-        else ()
-    )
+    entries = sorted(path.iterdir()) if path.is_dir() else []
+    files = tuple(str(file) for file in entries if file.suffix.lower() in ('.jpg', '.jpeg'))
     if not files:
         raise UserError(f'--images {folder}: no folder with JPEG files')
     return files
+
+
+def _suite(options: BenchmarkOptions) -> Suite:
+    """Return the suite of the options, or one of the models that they name."""
+    if not options.suite:
+        return Suite(options.models, ('eager', 'fused'), ('forward',), '')
+    _check_names('suite', [options.suite], SUITES)
+    suite = SUITES[options.suite]
+    return suite if options.device == 'cpu' else replace(suite, runtimes=(*suite.runtimes, 'cudagraphs'))
+
+
+def _own_size(subject: Subject) -> Size:
+    if subject.size is None:
+        raise UserError(f'the config of {subject.name} fixes no input size: give one with --size')
+    return subject.size
 
 
 def _default_baseline(options: BenchmarkOptions, suite: Suite) -> str:
@@ -199,13 +166,21 @@ def _default_baseline(options: BenchmarkOptions, suite: Suite) -> str:
     return options.models[0]
 
 
-def _check(what: str, given: Sequence[str], known: Iterable[str]) -> None:
+def _check_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
     names = list(known)
     for name in given:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f'did you mean {near[0]}?' if near else f'it must be one of {", ".join(names)}'
             raise UserError(f'no {what} {name!r}: {hint}')
+
+
+def _check_numbers(options: BenchmarkOptions) -> None:
+    for name, values in {'batch': options.batches, 'threads': (options.threads,), 'rounds': (options.rounds,)}.items():
+        if min(values) < 1:
+            raise UserError(f'--{name} is {min(values)}; it must be at least 1')
+    if options.turn_seconds < 0:
+        raise UserError(f'--seconds is {options.turn_seconds}; it must not be negative')
 
 
 def _check_device(options: BenchmarkOptions) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from emo_mm.benchmark.contest import Measurement
 from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.counting import COUNTER, Complexity
 from emo_mm.benchmark.plan import find_baseline
+from emo_mm.benchmark.tables import CENTRE, RIGHT, Column, markdown_table
+from emo_mm.benchmark.timing import spread
 from emo_mm.errors import UserError
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contestant's figures. Empty text and None stand for what there is not.
+    """One contestant's figures. Empty text and None stand for what was not measured or does not exist.
 
     Attributes:
         model: Name of the model.
@@ -42,8 +44,7 @@ class Row:
         p90_ms: 90th percentile of the same.
         images_per_s: Images per second, at the median.
         baseline: What ``speedup`` compares with.
-        speedup: How many times faster than the baseline: in each round the ratio of the two medians, of these the
-            median.
+        speedup: How many times faster than the baseline: the median over the rounds of the ratio of the two medians.
         speedup_p10: 10th percentile of the ratios.
         speedup_p90: 90th percentile of the ratios.
         steps: Timed steps.
@@ -53,7 +54,7 @@ class Row:
         preparation_s: Seconds of preparation, compilation included.
         published: Published accuracy in percent; measured nowhere here.
         published_metric: Its metric.
-        published_source: Where it stands.
+        published_source: Where it was published.
     """
 
     model: str
@@ -89,14 +90,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """All that a benchmark found.
+    """Everything that a benchmark found.
 
     Attributes:
         machine: The conditions, by name.
         settings: The options that it was called with, by name.
         rows: The figures.
         rounds: For each row the median milliseconds of each round.
-        skipped: Combinations asked for that there are not.
+        skipped: Combinations that could not be measured, each with the reason.
     """
 
     machine: Mapping[str, Any]
@@ -128,11 +129,9 @@ def round_medians(measurement: Measurement) -> tuple[float, ...]:
 def speedups(baseline: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
     """Return how many times faster ``other`` is: median, 10th and 90th percentile of the ratios, round by round.
 
-    What slows the machine down slows both times of a round, and leaves their ratio.
+    What slows the machine down slows both times of a round, and leaves their ratio as it is.
     """
-    ratios = np.asarray(baseline) / np.asarray(other)
-    median, p10, p90 = np.percentile(ratios, (50, 10, 90))
-    return float(median), float(p10), float(p90)
+    return spread(np.asarray(baseline) / np.asarray(other))
 
 
 def _row(
@@ -143,7 +142,7 @@ def _row(
 ) -> Row:
     c, memory = measurement.contestant, measurement.memory
     times = np.concatenate([np.asarray(times) for times in measurement.rounds])
-    median, p10, p90 = (float(value) for value in np.percentile(times, (50, 10, 90)))
+    median, p10, p90 = spread(times)
     other = find_baseline(c, medians, baseline)
     ratios: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
     if other is not None:
@@ -156,7 +155,7 @@ def _row(
         mode=c.mode,
         dtype=c.dtype,
         device=c.device,
-        size=f'{c.size[0]}×{c.size[1]}',
+        size=c.pixels,
         batch=c.batch,
         threads=c.threads,
         allocator=measurement.allocator,
@@ -190,7 +189,7 @@ def _megabytes(size: int | None) -> float | None:
 
 
 def write_csv(results: Results, path: Path) -> None:
-    """Write the rows, each with the conditions it was measured under, rounded to what the measurement bears."""
+    """Write the rows, each with the conditions it was measured under, rounded to five significant digits."""
     with path.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, [*(field.name for field in fields(Row)), *results.machine], lineterminator='\n')
         writer.writeheader()
@@ -203,7 +202,7 @@ def read_csv(path: Path) -> list[Row]:
     """Return the rows of a CSV file that ``write_csv`` wrote.
 
     Raises:
-        UserError: If it is another file.
+        UserError: If the file holds something else.
     """
     with path.open(newline='', encoding='utf-8') as file:
         lines = list(csv.DictReader(file))
@@ -223,7 +222,7 @@ def read_json(path: Path) -> Results:
     """Return what ``write_json`` wrote.
 
     Raises:
-        UserError: If it is another file.
+        UserError: If the file holds something else.
     """
     try:
         values = json.loads(path.read_text(encoding='utf-8'))
@@ -253,7 +252,7 @@ def _parsed(text: str, kind: str) -> Any:
 
 # -- Tables ----------------------------------------------------------------------------------------------------------
 
-TABLES = {
+_TITLES = {
     'forward': 'The network alone',
     'e2e': 'From JPEG files to predictions',
     'train': 'Training step',
@@ -261,39 +260,45 @@ TABLES = {
 }
 
 
-def markdown(results: Results) -> str:
-    """Return the conditions and one table per mode, in Markdown."""
-    parts = [' '.join(f'{name}: {value}.' for name, value in results.machine.items() if value != '')]
-    for mode, title in TABLES.items():
-        rows = [row for row in results.rows if row.mode == mode]
-        if rows:
-            parts.append(f'### {title}\n\n{_table(rows)}')
-    if results.skipped:
-        parts.append('Not measured:\n\n' + '\n'.join(f'- {line}' for line in results.skipped))
-    return '\n\n'.join(parts) + '\n'
-
-
-def _table(rows: Iterable[Row]) -> str:
-    rows = list(rows)
-    trains = rows[0].mode.startswith('train')
-    head = ['model', 'runtime', 'dtype', 'input', 'batch', 'params (M)', 'MACs (G)', 'median (ms)', 'p10–p90 (ms)']
-    head += ['images/s', 'times faster (p10–p90)', 'than', 'peak (MB)']
-    head += ['kept for backward (MB)'] if trains else ['published accuracy']
-    lines = [head, ['---'] * 5 + [':-:' if name == 'than' else '--:' for name in head[5:]]]
-    for row in rows:
-        cells = [row.model, row.runtime, row.dtype, row.size, str(row.batch)]
-        cells += [f'{row.params / 1e6:.2f}', f'{row.macs / 1e9:.3f}', f'{row.median_ms:.2f}']
-        cells += [f'{row.p10_ms:.2f}–{row.p90_ms:.2f}', f'{row.images_per_s:.1f}', _speedup(row), row.baseline or '-']
-        cells.append('-' if row.peak_mb is None else f'{row.peak_mb:.1f}')
-        if trains:
-            cells.append('-' if row.kept_for_backward_mb is None else f'{row.kept_for_backward_mb:.1f}')
-        else:
-            cells.append('-' if row.published is None else f'{row.published_metric} {row.published:.1f}')
-        lines.append(cells)
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+def _number(value: float | None, spec: str) -> str:
+    return '' if value is None else format(value, spec)
 
 
 def _speedup(row: Row) -> str:
-    if row.speedup is None:
-        return '-'
-    return f'{row.speedup:.2f} ({row.speedup_p10:.2f}–{row.speedup_p90:.2f})'
+    return '' if row.speedup is None else f'{row.speedup:.2f} ({row.speedup_p10:.2f}–{row.speedup_p90:.2f})'
+
+
+def _published(row: Row) -> str:
+    return '' if row.published is None else f'{row.published_metric} {row.published:.1f}'
+
+
+_COLUMNS = (
+    Column('model', lambda row: row.model),
+    Column('runtime', lambda row: row.runtime),
+    Column('dtype', lambda row: row.dtype),
+    Column('input', lambda row: row.size),
+    Column('batch', lambda row: str(row.batch)),
+    Column('params (M)', lambda row: f'{row.params / 1e6:.2f}', RIGHT),
+    Column('MACs (G)', lambda row: f'{row.macs / 1e9:.3f}', RIGHT),
+    Column('median (ms)', lambda row: f'{row.median_ms:.2f}', RIGHT),
+    Column('p10–p90 (ms)', lambda row: f'{row.p10_ms:.2f}–{row.p90_ms:.2f}', RIGHT),
+    Column('images/s', lambda row: f'{row.images_per_s:.1f}', RIGHT),
+    Column('times faster (p10–p90)', _speedup, RIGHT),
+    Column('than', lambda row: row.baseline, CENTRE),
+    Column('peak (MB)', lambda row: _number(row.peak_mb, '.1f'), RIGHT),
+)
+_KEPT = Column('kept for backward (MB)', lambda row: _number(row.kept_for_backward_mb, '.1f'), RIGHT)
+_ACCURACY = Column('published accuracy', _published, RIGHT)
+
+
+def markdown(results: Results) -> str:
+    """Return the conditions and one table per mode, in Markdown."""
+    parts = [' '.join(f'{name}: {value}.' for name, value in results.machine.items() if value != '')]
+    for mode, title in _TITLES.items():
+        rows = [row for row in results.rows if row.mode == mode]
+        if rows:
+            columns = (*_COLUMNS, _KEPT if mode.startswith('train') else _ACCURACY)
+            parts.append(f'### {title}\n\n{markdown_table(columns, rows)}')
+    if results.skipped:
+        parts.append('Not measured:\n\n' + '\n'.join(f'- {line}' for line in results.skipped))
+    return '\n\n'.join(parts) + '\n'

@@ -22,7 +22,7 @@ def run_benchmark(options: BenchmarkOptions) -> Results:
     """Measure, print progress and the tables, and write CSV, JSON, Markdown and pictures to ``options.out``.
 
     Raises:
-        UserError: If an option has a fault, or a model cannot take its input.
+        UserError: If an option is wrong, or a model cannot take its input.
     """
     options = with_suite(options)
     machine = asdict(describe_machine(options.device))
@@ -51,7 +51,7 @@ def show_results(file: str, out: str) -> Results:
     """Write and print the tables and pictures of results that were measured before.
 
     Raises:
-        UserError: If the file holds no results.
+        UserError: If the file has no results.
     """
     results = read_json(Path(file))
     write_results(results, Path(out))
@@ -76,7 +76,7 @@ def write_results(results: Results, folder: Path) -> None:
 
 
 def results_name(results: Results) -> str:
-    """Return a file name that tells the conditions: suite or models, device, threads, dtypes."""
+    """Return a file name made of the conditions: suite or models, device, threads, dtypes."""
     settings = results.settings
     models = settings['suite'] or '-'.join(Path(name).stem for name in settings['models'][:4])
     device = 'cpu' if settings['device'] == 'cpu' else results.machine['gpu'].replace(' ', '_')
@@ -85,7 +85,7 @@ def results_name(results: Results) -> str:
 
 
 def _without_misfits(plan: Plan, inspections: dict[Contestant, Inspection]) -> Plan:
-    """Leave out the peers that cannot be fused."""
+    """Return a plan without the peers whose norms cannot be folded; they are listed as skipped."""
 
     def fits(contestant: Contestant) -> bool:
         return contestant.runtime != 'fused' or not inspections[contestant].cannot_fold

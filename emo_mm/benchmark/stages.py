@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,12 +16,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from emo_mm.benchmark.ceilings import Ceilings, measure_ceilings
-from emo_mm.benchmark.contest import interleave
+from emo_mm.benchmark.contest import MIN_STEPS, interleave
 from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.machine import Machine, describe_machine
 from emo_mm.benchmark.plan import BenchmarkOptions, make_plan, with_suite
 from emo_mm.benchmark.runtimes import RUNTIMES
 from emo_mm.benchmark.steps import example_images
+from emo_mm.benchmark.tables import RIGHT, Column, markdown_table
+from emo_mm.benchmark.timing import spread, time_calls
 from emo_mm.engine.cpu.allocator import keep_freed_memory
 from emo_mm.errors import UserError
 
@@ -93,7 +93,7 @@ class StageCost:
 
 
 class OperatorLog(TorchDispatchMode):
-    """Lists the operators that are called while it is entered, views left out: they move nothing.
+    """Lists the operators that are called inside the `with` block, without views, which move nothing.
 
     Attributes:
         operators: The calls, in order.
@@ -138,7 +138,7 @@ def split(model: nn.Module) -> dict[str, nn.Module | Callable[[Tensor], Tensor]]
     """Return the parts of an EMO or EMOv2 classifier by name, each taking what the one before it returns.
 
     Raises:
-        UserError: If the model is none.
+        UserError: If it is another model.
     """
     from emo_mm.models.pyramid import MobilePyramid
 
@@ -160,11 +160,11 @@ def run_stages(options: BenchmarkOptions) -> list[StageCost]:
     """Measure ceilings and stages; print the table and write it to ``options.out`` as CSV and Markdown.
 
     Raises:
-        UserError: If an option has a fault.
+        UserError: If an option is wrong.
     """
     options = with_suite(replace(options, modes=('forward',)))
     if wrong := [name for name in options.runtimes if name not in ('eager', 'fused')]:
-        raise UserError(f'--stages knows eager and fused, not {", ".join(wrong)}')
+        raise UserError(f'--stages takes the runtimes eager and fused, not {", ".join(wrong)}')
     plan = make_plan(options)
     machine = describe_machine(options.device)
     if options.device == 'cpu':
@@ -182,7 +182,7 @@ def run_stages(options: BenchmarkOptions) -> list[StageCost]:
 
 
 def stage_costs(contestant: Contestant, ceilings: Ceilings, rounds: int, turn_seconds: float) -> list[StageCost]:
-    """Return what each stage of a contestant costs, and takes."""
+    """Return what each stage of a contestant costs, and how long it takes."""
     images = example_images(contestant)
     model = RUNTIMES[contestant.runtime].prepare(contestant, images)
     assert isinstance(model, nn.Module)
@@ -197,7 +197,7 @@ def stage_costs(contestant: Contestant, ceilings: Ceilings, rounds: int, turn_se
 
     def turn(name: str) -> list[float]:
         with torch.inference_mode():
-            return _times(calls[name], contestant.device, turn_seconds)
+            return time_calls(calls[name], contestant.device, turn_seconds, MIN_STEPS, warm_up=1)
 
     found = interleave(tuple(calls), rounds, turn)
     times = {name: list(itertools.chain.from_iterable(turns)) for name, turns in found.items()}
@@ -208,35 +208,16 @@ def _call(part: Callable[[Tensor], Any], x: Tensor) -> Callable[[], Any]:
     return lambda: part(x)
 
 
-def _times(call: Callable[[], Any], device: str, seconds: float) -> list[float]:
-    """Return milliseconds of calls, at least three, after one that is not counted."""
-    synchronise = torch.cuda.synchronize if device != 'cpu' else _nothing
-    call()
-    synchronise()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        synchronise()
-        times.append(1000 * (time.perf_counter() - start))
-    return times
-
-
-def _nothing() -> None:
-    return None
-
-
 def _cost(
     contestant: Contestant, stage: str, operators: list[Operator], times: list[float], ceilings: Ceilings
 ) -> StageCost:
-    median, p10, p90 = (float(value) for value in np.percentile(times, (50, 10, 90)))
+    median, p10, p90 = spread(times)
     macs = sum(operator.macs for operator in operators)
     return StageCost(
         model=contestant.subject.name,
         runtime=contestant.runtime,
         stage=stage,
-        size=f'{contestant.size[0]}×{contestant.size[1]}',
+        size=contestant.pixels,
         batch=contestant.batch,
         operators=len(operators),
         macs=macs,
@@ -250,26 +231,36 @@ def _cost(
     )
 
 
+_COLUMNS = (
+    Column('model', lambda cost: cost.model),
+    Column('runtime', lambda cost: cost.runtime),
+    Column('input', lambda cost: cost.size),
+    Column('batch', lambda cost: str(cost.batch)),
+    Column('stage', lambda cost: cost.stage),
+    Column('operators', lambda cost: str(cost.operators), RIGHT),
+    Column('MACs (M)', lambda cost: f'{cost.macs / 1e6:.1f}', RIGHT),
+    Column('touched (MB)', lambda cost: f'{cost.touched_mb:.2f}', RIGHT),
+    Column('arithmetic (ms)', lambda cost: f'{cost.arithmetic_ms:.2f}', RIGHT),
+    Column('memory (ms)', lambda cost: f'{cost.memory_ms:.2f}', RIGHT),
+    Column('roofline (ms)', lambda cost: f'{cost.roofline_ms:.2f}', RIGHT),
+    Column('measured (ms)', lambda cost: f'{cost.measured_ms:.2f}', RIGHT),
+    Column('p10–p90', lambda cost: f'{cost.p10_ms:.2f}–{cost.p90_ms:.2f}', RIGHT),
+    Column('roofline / measured', lambda cost: f'{cost.share:.2f}', RIGHT),
+)
+
+
 def stages_markdown(costs: list[StageCost], ceilings: Ceilings, machine: Machine, threads: int) -> str:
     """Return conditions, ceilings and the table, in Markdown."""
     curve = ', '.join(
         f'{size / 2**20:g} MiB {rate / 1e9:.1f}'
         for size, rate in zip(ceilings.copy_bytes, ceilings.bandwidth, strict=True)
     )
-    head = ['model', 'runtime', 'input', 'batch', 'stage', 'operators', 'MACs (M)', 'touched (MB)', 'arithmetic (ms)']
-    head += ['memory (ms)', 'roofline (ms)', 'measured (ms)', 'p10–p90', 'roofline / measured']
-    lines = [head, ['---'] * 5 + ['--:'] * 9]
-    for c in costs:
-        cells = [c.model, c.runtime, c.size, str(c.batch), c.stage, str(c.operators), f'{c.macs / 1e6:.1f}']
-        cells += [f'{x:.2f}' for x in (c.touched_mb, c.arithmetic_ms, c.memory_ms, c.roofline_ms, c.measured_ms)]
-        cells += [f'{c.p10_ms:.2f}–{c.p90_ms:.2f}', f'{c.share:.2f}']
-        lines.append(cells)
     return '\n\n'.join(
         (
             ' '.join(f'{line}.' for line in (*machine.lines(), f'threads: {threads}')),
             f'Measured ceilings: {ceilings.macs_per_s / 1e9:.1f} G multiply-adds/s (matrix product of side '
             f'{ceilings.matrix_side}); copies, GB/s by bytes touched: {curve}.',
-            '\n'.join(f'| {" | ".join(cells)} |' for cells in lines),
+            markdown_table(_COLUMNS, costs),
         )
     )
 

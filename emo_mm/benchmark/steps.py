@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from emo_mm.benchmark.contestant import Contestant
-from emo_mm.benchmark.runtimes import DTYPE_OF, RUNTIMES
+from emo_mm.benchmark.networks import DTYPE_OF
+from emo_mm.benchmark.runtimes import RUNTIMES
 from emo_mm.benchmark.subjects import subject_config
 from emo_mm.tasks import TASK_OF_SCOPE
 
@@ -24,7 +25,7 @@ class Step:
 
     Attributes:
         run: Does one step.
-        trained: Parameters that it trains, where memory kept for their gradients can be looked into: neither in a
+        trained: Parameters that it trains, where the memory kept for their gradients can be seen: neither in a
             compiled network nor in one that recomputes.
     """
 
@@ -38,7 +39,7 @@ def make_step(contestant: Contestant) -> Step:
         torch.set_float32_matmul_precision('high')
         torch.backends.cudnn.allow_tf32 = True
     elif contestant.device != 'cpu':
-        torch.backends.cudnn.allow_tf32 = False  # on by default, and then fp32 would not be that
+        torch.backends.cudnn.allow_tf32 = False  # on by default, and fp32 would be tf32
     images = example_images(contestant)
     network = RUNTIMES[contestant.runtime].prepare(contestant, images)
     if contestant.mode == 'forward':
@@ -66,7 +67,9 @@ def _forward_step(network: Callable[[Tensor], Any], images: Tensor) -> Step:
 
 
 def _training_step(network: nn.Module, images: Tensor, contestant: Contestant) -> Step:
-    """Forward, backward and AdamW, fused as our tools set it (not for the reference, which has PyTorch's defaults).
+    """Return a step of forward, backward and AdamW.
+
+    AdamW is fused as in our training; the reference has PyTorch's default.
 
     The loss is cross-entropy where the output is logits, and the mean square of the raw outputs otherwise: the time is
     the network's, and not that of assigning targets.
@@ -106,7 +109,7 @@ def mean_square(outputs: Any) -> Tensor:
 
 
 def _end_to_end_step(model: Any, contestant: Contestant) -> Step:
-    """JPEG files through the test pipeline of the config, the network and its post-processing, as in `test`."""
+    """Return a step from JPEG files through the test pipeline, the network and its post-processing, as in `test`."""
     from mmengine.dataset import Compose
     from mmengine.registry import FUNCTIONS, DefaultScope
 

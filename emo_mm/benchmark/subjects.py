@@ -1,4 +1,4 @@
-"""What can be measured: our configs, and the peers that the toolboxes carry, all by name.
+"""What can be measured: our configs and the networks of the toolboxes (peers), all by name.
 
 Everything published about a peer (accuracy, config, input size) is read from the toolbox that is installed.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.config.build import build_model
-from emo_mm.config.catalog import CATALOG
+from emo_mm.config.catalog import CATALOG, METRICS
 from emo_mm.config.names import find_config, get_config, list_models
 from emo_mm.errors import UserError
 
@@ -29,9 +29,10 @@ class Peer:
     """A network of a toolbox, measured beside ours.
 
     Attributes:
-        toolbox: ``mmpretrain`` or ``mmdet``.
+        toolbox: The toolbox that has it.
         config: Its config, below the toolbox's folder of configs.
         entry: Its name in the metafile beside that config, which holds the published accuracy.
+        metric: Metric of that accuracy, a key of ``METRICS`` of the catalogue.
         family: Name of the family, for the picture.
         attention: Whether it has attention.
     """
@@ -39,6 +40,7 @@ class Peer:
     toolbox: str
     config: str
     entry: str
+    metric: str
     family: str
     attention: bool
 
@@ -50,7 +52,7 @@ class Published:
     Attributes:
         value: In percent.
         metric: ``top1``, ``box_ap`` or ``miou``.
-        source: Where it stands.
+        source: Where it was published.
     """
 
     value: float
@@ -66,7 +68,7 @@ class Subject:
         name: What the user calls it.
         config: Name or path of its config.
         family: Networks of one family share a colour in the picture.
-        size: Height and width in pixels of its input, as published; None where the config tells none.
+        size: Height and width in pixels of its input, as published; None where the config fixes none.
         published: Its published accuracy, None if there is none.
         attention: Whether it has attention.
         toolbox: The toolbox that builds it.
@@ -82,12 +84,13 @@ class Subject:
 
     @property
     def has_reference(self) -> bool:
-        """Whether the plain formulation can compute it: the published classifiers."""
-        return self.config in CATALOG and CATALOG[str(self.config)].family.task == 'cls'
+        """Whether the plain formulation can compute it: the classifiers whose weights are published."""
+        entry = CATALOG.get(str(self.config))
+        return entry is not None and entry.weights is not None
 
     @property
     def is_peer(self) -> bool:
-        """Whether it is another's network."""
+        """Whether it is a network of a toolbox, not ours."""
         return self.name in PEERS
 
     def build(self, for_inference: bool) -> nn.Module:
@@ -101,18 +104,23 @@ class Subject:
         if head is not None and not hasattr(head, 'loss_cls'):
             head.loss_cls = None  # mmdet's SSDHead cannot predict without it: see our SSDLiteHead
         if for_inference:
-            for module in list(model.modules()):
-                switch: Any = getattr(module, 'switch_to_deploy', None)
-                if switch is not None:
-                    switch()
+            _switch_to_deploy(model)
         return model
 
 
+def _switch_to_deploy(model: nn.Module) -> None:
+    """Give the modules that have a special form for inference (those of MobileOne) that form."""
+    for module in list(model.modules()):
+        switch: Any = getattr(module, 'switch_to_deploy', None)
+        if switch is not None:
+            switch()
+
+
 def find_subject(name: str) -> Subject:
-    """Return the network of a name: of a backbone (its ImageNet classifier), of a config, of a peer, or a path.
+    """Return the network of a name: of a backbone (its ImageNet classifier), a config or a peer, or of a path.
 
     Raises:
-        UserError: If there is none; the message suggests names that come near.
+        UserError: If there is none; the message suggests similar names.
     """
     if name in PEERS:
         return _peer_subject(name)
@@ -146,24 +154,26 @@ def _own_subject(name: str, config: str) -> Subject:
 def _peer_subject(name: str) -> Subject:
     peer = PEERS[name]
     if find_spec(peer.toolbox) is None:
-        raise UserError(f'{name} comes from {peer.toolbox}, which is not installed; `emo-mm doctor` tells what to do')
+        raise UserError(
+            f'{name} comes from {peer.toolbox}, which is not installed; `emo-mm doctor` says how to install it'
+        )
     path = toolbox_config(peer.toolbox, peer.config)
     published = published_accuracy(peer, path.parent / 'metafile.yml')
     return Subject(name, path, peer.family, _test_size(get_config(path)), published, peer.attention, peer.toolbox)
 
 
 def toolbox_config(toolbox: str, config: str) -> Path:
-    """Return the path of a config that a toolbox carries.
+    """Return the path of a config that is installed with a toolbox.
 
     Raises:
-        UserError: If it is not there.
+        UserError: If it is not.
     """
     spec = find_spec(toolbox)
     assert spec is not None
     assert spec.origin is not None
     path = Path(spec.origin).parent / '.mim' / 'configs' / config
     if not path.is_file():
-        raise UserError(f'{toolbox} carries no config {config} (looked for {path}); install it from a wheel')
+        raise UserError(f'{toolbox} has no config {config} (expected at {path}); install {toolbox} from a wheel')
     return path
 
 
@@ -171,7 +181,7 @@ def published_accuracy(peer: Peer, metafile: Path) -> Published:
     """Return the accuracy that the toolbox's metafile gives for a peer.
 
     Raises:
-        UserError: If the metafile does not know the peer.
+        UserError: If the metafile does not list the peer.
     """
     from importlib import import_module
 
@@ -179,10 +189,9 @@ def published_accuracy(peer: Peer, metafile: Path) -> Published:
 
     for model in load(metafile)['Models']:
         if model['Name'] == peer.entry:
-            metrics = model['Results'][0]['Metrics']
-            metric, key = ('box_ap', 'box AP') if peer.toolbox == 'mmdet' else ('top1', 'Top 1 Accuracy')
+            value = model['Results'][0]['Metrics'][METAFILE_METRICS[peer.metric]]
             version = import_module(f'{peer.toolbox}.version').__version__
-            return Published(metrics[key], metric, f'metafile of {peer.toolbox} {version}, {peer.entry}')
+            return Published(value, peer.metric, f'metafile of {peer.toolbox} {version}, {peer.entry}')
     raise UserError(f'{metafile} has no model {peer.entry}')
 
 
@@ -198,6 +207,9 @@ def _test_size(cfg: Mapping[str, Any]) -> Size | None:
             size = (scale, scale) if isinstance(scale, int) else (scale[1], scale[0])
     return size
 
+
+# Names of metrics in OpenMMLab's metafiles, by their keys in the catalogue.
+METAFILE_METRICS = {**METRICS, 'top1': 'Top 1 Accuracy'}
 
 # Name of a backbone -> the config of its published ImageNet classifier: backbone, norm, average, linear. The distilled
 # ones are the same networks, and are measured by the names of their configs.
@@ -237,14 +249,18 @@ _CLASSIFIERS = (
     ('tinyvit_5m', 'tinyvit/tinyvit-5m_8xb256_in1k', 'tinyvit-5m_3rdparty_in1k', 'TinyViT', True),
     ('mobileone_s1', 'mobileone/mobileone-s1_8xb32_in1k', 'mobileone-s1_8xb32_in1k', 'MobileOne', False),
 )
-PEERS: dict[str, Peer] = {
-    name: Peer('mmpretrain', f'{config}.py', entry, family, attention)
+CLASSIFIERS = {
+    name: Peer('mmpretrain', f'{config}.py', entry, 'top1', family, attention)
     for name, config, entry, family, attention in _CLASSIFIERS
 }
-PEERS['ssdlite_mobilenetv2'] = Peer(
-    'mmdet',
-    'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
-    'ssdlite_mobilenetv2-scratch_8xb24-600e_coco',
-    'MobileNet',
-    False,
-)
+DETECTORS = {
+    'ssdlite_mobilenetv2': Peer(
+        'mmdet',
+        'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
+        'ssdlite_mobilenetv2-scratch_8xb24-600e_coco',
+        'box_ap',
+        'MobileNet',
+        False,
+    )
+}
+PEERS: dict[str, Peer] = CLASSIFIERS | DETECTORS

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emo_mm.benchmark.subjects import BACKBONES, PEERS
+from emo_mm.benchmark.subjects import BACKBONES, CLASSIFIERS, DETECTORS
 from emo_mm.config.names import list_models
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A set of models with the settings that it is measured with unless others are asked for.
+    """A set of models with its default settings.
 
     Attributes:
         models: Names of the models.
@@ -32,7 +32,7 @@ SUITES = {
         tuple(BACKBONES), ('reference', 'eager', 'fused', 'compiled'), ('forward', 'train'), 'reference'
     ),
     'detectors': Suite(
-        (*_SSDLITES, 'ssdlite_mobilenetv2'),
+        (*_SSDLITES, *DETECTORS),
         ('eager', 'fused', 'compiled'),
         ('forward', 'e2e'),
         'ssdlite_mobilenetv2',
@@ -44,7 +44,7 @@ SUITES = {
         'eager',
     ),
     'peers': Suite(
-        (*BACKBONES, *(name for name, peer in PEERS.items() if peer.toolbox == 'mmpretrain')),
+        (*BACKBONES, *CLASSIFIERS),
         ('eager', 'fused', 'compiled'),
         ('forward',),
         'emo_1m',

@@ -1,7 +1,7 @@
 """The published models in one table: configs, and the figures that their authors give for them.
 
-Documentation, metafiles and ``emo-mm list`` are made from this table (``tools/make_model_zoo.py``), and the tests
-compare it with the configs and recount parameters and multiply-adds.
+Documentation, metafiles and ``emo-mm list`` are made from this table (``tools/documents/make_model_zoo.py``), and the
+tests compare it with the configs and recount parameters and multiply-adds.
 """
 
 from __future__ import annotations

@@ -181,7 +181,8 @@ def random_model(name: str, folder: Path) -> LoadedModel:
         name: Of a config.
         folder: For images to scale the scores by.
     """
-    from emo_mm.benchmark.end_to_end import spread_scores
+    from documents.detectors import spread_scores  # type: ignore[import-not-found]
+
     from emo_mm.predict.loading import LoadedModel
 
     cfg = get_config(name)

@@ -17,8 +17,9 @@ from emo_mm.export.graph import Graph
 from emo_mm.export.options import AXES, ExportOptions, description, natural_size
 from emo_mm.export.traceable import FixedAnchors, deploy_form
 from emo_mm.files import atomic_write
+from emo_mm.machine import available_cores
 from emo_mm.runtime.metadata import Metadata
-from emo_mm.runtime.sessions import SESSIONS, available_cores
+from emo_mm.runtime.sessions import SESSIONS
 
 if TYPE_CHECKING:
     from emo_mm.predict.loading import LoadedModel

@@ -7,7 +7,8 @@ from torch import nn
 
 from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.memory import measure_memory
-from emo_mm.benchmark.runtimes import RUNTIMES, fold
+from emo_mm.benchmark.networks import fold
+from emo_mm.benchmark.runtimes import RUNTIMES
 from emo_mm.benchmark.steps import make_step
 from emo_mm.benchmark.subjects import find_subject
 from emo_mm.errors import UserError

@@ -3,8 +3,9 @@
 import golden
 import numpy as np
 import pytest
-import reference
 import torch
+
+from emo_mm.benchmark import reference
 
 PARAMS = {
     'emo_1m': 1_361_168,

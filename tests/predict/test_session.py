@@ -49,10 +49,10 @@ def model_of(name: str, checkpoint: str):
 
 
 def test_boxes_equal_those_of_mmdet(photos, tmp_path):
+    from detectors import matched_share, random_detector
     from mmdet.apis import inference_detector
     from mmengine.registry import DefaultScope
 
-    from emo_mm.benchmark.end_to_end import matched_share, random_detector
     from emo_mm.runtime import Detections
 
     name = 'ssdlite_emo_1m_demo'

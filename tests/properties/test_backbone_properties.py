@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import reference
 import torch
 from exploring import explore, few_or_many, refusal_of
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from emo_mm.benchmark import reference
 from emo_mm.models import EMO, EMOv2
 from emo_mm.models.inference.fuse import fuse
 from emo_mm.models.pyramid import MobilePyramid

@@ -1,19 +1,23 @@
-"""From JPEG files to boxes: our predictor against mmdet's ``DetInferencer``, in one interleaved run."""
+#!/usr/bin/env python
+"""Measure prediction end to end (JPEG files in, boxes out) against mmdet's DetInferencer."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+from detectors import matched_share, random_detector
 
-from emo_mm.config.build import build_from_config
 from emo_mm.config.names import get_config
 from emo_mm.errors import UserError
 from emo_mm.predict.session import torch_predictor
@@ -21,10 +25,6 @@ from emo_mm.runtime import Detections, Predictor
 
 if TYPE_CHECKING:
     from mmengine.config import Config
-
-BOX_TOLERANCE = 1e-3  # pixels
-SCORE_TOLERANCE = 1e-4
-_LOGIT_SPREAD = 2.0  # standard deviation that gives random weights scores on both sides of a threshold
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def compare_with_inferencer(
         One entry for each way and batch, ``DetInferencer`` first.
 
     Raises:
-        UserError: If the config is no detector's, or a file cannot be used.
+        UserError: If the config is not of a single-stage detector, or a file cannot be used.
     """
     cfg = get_config(config)
-    if cfg.default_scope != 'mmdet':
-        raise UserError(f'{config} is no detector')
+    if 'bbox_head' not in cfg.model:
+        raise UserError(f'{config} has no bbox_head: give the config of a single-stage detector')
     paths = [str(path) for path in images]
     found = []
     with tempfile.TemporaryDirectory() as folder:
@@ -85,61 +85,16 @@ def compare_with_inferencer(
             torch.save({'state_dict': random_detector(cfg, paths[:4]), 'meta': {}}, checkpoint)
         inferencer = _inferencer(cfg, checkpoint, Path(folder) / 'config.py')
         for batch in batches:
-            ways: dict[str, Callable[[], list[Detections]]] = {
-                'DetInferencer': lambda batch=batch: _by_inferencer(inferencer, paths, batch),  # type: ignore[misc]
-                'emo_mm, fused': _by_predictor(torch_predictor(config, checkpoint, batch), paths),
-            }
+            predictors = {'emo_mm, fused': torch_predictor(config, checkpoint, batch)}
             if compiled:
-                predictor = torch_predictor(config, checkpoint, batch, compiled=True)
-                ways['emo_mm, compiled'] = _by_predictor(predictor, paths)
-            for path in deployed:
-                ways[f'emo_mm, {Path(path).name}'] = _by_predictor(Predictor(path, batch), paths)
+                predictors['emo_mm, compiled'] = torch_predictor(config, checkpoint, batch, compiled=True)
+            predictors |= {f'emo_mm, {Path(path).name}': Predictor(path, batch) for path in deployed}
+            ways: dict[str, Callable[[], list[Detections]]] = {
+                'DetInferencer': partial(_by_inferencer, inferencer, paths, batch)
+            }
+            ways |= {name: partial(predictor, paths) for name, predictor in predictors.items()}
             found += _measure(ways, batch, rounds, len(paths))
     return found
-
-
-def random_detector(cfg: Config, images: Sequence[str], seed: int = 0) -> dict[str, torch.Tensor]:
-    """Return random weights of a detector that finds something in photographs.
-
-    Args:
-        cfg: The config.
-        images: Photographs to scale by.
-        seed: Of the random numbers.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build_from_config(cfg)
-        spread_scores(model, cfg, images)
-    return {key: value.clone() for key, value in model.state_dict().items()}
-
-
-@torch.inference_mode()
-def spread_scores(model: Any, cfg: Config, images: Sequence[str]) -> None:
-    """Scale the last layers of a detector's classifier so that its logits spread.
-
-    Untrained ones are all alike, and so are the scores, whose order would be chance.
-
-    Args:
-        model: The detector.
-        cfg: Its config.
-        images: Photographs to scale by.
-    """
-    from emo_mm.predict.describe import preprocessing_of
-    from emo_mm.runtime.images import read_image
-    from emo_mm.runtime.preprocess import prepare
-
-    how = preprocessing_of(cfg)
-    head = model.bbox_head
-    logits = []
-    for path in images:
-        pixels = torch.from_numpy(prepare(read_image(path), how).pixels.copy()).float()
-        normal = (pixels - torch.tensor(how.mean)) / torch.tensor(how.std)
-        scores, _ = head(model.extract_feat(normal.permute(2, 0, 1)[None]))  # h,w,3 -> 1,3,h,w
-        logits.append(torch.cat([level.flatten() for level in scores]))
-    scale = _LOGIT_SPREAD / torch.cat(logits).std()
-    for name, parameter in model.named_parameters():
-        if name.startswith(('bbox_head.cls_convs', 'bbox_head.retina_cls')) and _is_last(head, name, parameter):
-            parameter.mul_(scale)
 
 
 def format_table(found: Sequence[Throughput]) -> str:
@@ -153,24 +108,6 @@ def format_table(found: Sequence[Throughput]) -> str:
         ),
     ]
     return '\n'.join(lines)
-
-
-def matched_share(ours: Sequence[Detections], theirs: Sequence[Detections]) -> float:
-    """Return the share of boxes, of both, that have a partner of the same class within the tolerances."""
-    alike = total = 0
-    for one, other in zip(ours, theirs, strict=True):
-        # pairs (K, L)
-        near = np.abs(one.boxes[:, None] - other.boxes[None]).max(-1, initial=0) <= BOX_TOLERANCE
-        near &= np.abs(one.scores[:, None] - other.scores[None]) <= SCORE_TOLERANCE
-        near &= one.labels[:, None] == other.labels[None]
-        alike += int(near.any(1).sum() + near.any(0).sum())
-        total += sum(near.shape)
-    return alike / total if total else 1.0
-
-
-def _is_last(head: Any, name: str, parameter: torch.Tensor) -> bool:
-    """Tell a parameter of the last layer of a classifier by its number of outputs: anchors x classes."""
-    return parameter.shape[0] in {count * head.cls_out_channels for count in head.prior_generator.num_base_priors}
 
 
 def _measure(ways: dict[str, Callable[[], list[Detections]]], batch: int, rounds: int, count: int) -> list[Throughput]:
@@ -214,5 +151,35 @@ def _by_inferencer(inferencer: Any, paths: list[str], batch: int) -> list[Detect
     return [Detections(found.bboxes, found.scores, found.labels) for found in instances]
 
 
-def _by_predictor(predictor: Predictor, paths: list[str]) -> Callable[[], list[Detections]]:
-    return lambda: predictor(paths)
+def main() -> int:
+    """Run the comparison; print a table, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('images', help='folder of JPEG files')
+    parser.add_argument('--config', default='ssdlite_emo_2m_coco', help='a detector')
+    parser.add_argument('--weights', help='checkpoint; random weights without')
+    parser.add_argument('--batch', nargs='+', type=int, default=[1, 16], metavar='N')
+    parser.add_argument('--rounds', type=int, default=5, metavar='N')
+    parser.add_argument('--limit', type=int, metavar='N', help='images to use at most')
+    parser.add_argument('--compile', action='store_true', help='also the compiled model')
+    parser.add_argument('--also', nargs='+', default=[], metavar='FILE', help='also exported files of the checkpoint')
+    parser.add_argument('--json', metavar='FILE', help='for the figures')
+    args = parser.parse_args()
+
+    images = sorted(Path(args.images).glob('*.jpg'))[: args.limit]
+    try:
+        if not images:
+            raise UserError(f'{args.images}: the folder has no .jpg files')
+        found = compare_with_inferencer(
+            args.config, images, args.weights, args.batch, args.rounds, args.compile, args.also
+        )
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(format_table(found))
+    if args.json:
+        Path(args.json).write_text(json.dumps([asdict(entry) for entry in found], indent=1))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """Write docs/model_zoo.md, the metafiles, model-index.yml and the README's table from the catalogue and a recount.
 
-python tools/make_model_zoo.py            write them
-python tools/make_model_zoo.py --check    exit with 1 if one of them is not what would be written
+python tools/documents/make_model_zoo.py            write them
+python tools/documents/make_model_zoo.py --check    exit with 1 if one of them is not what would be written
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from emo_mm.benchmark.subjects import METAFILE_METRICS
 from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, Family, ModelEntry, published_as
 from emo_mm.tasks import TASKS
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTICE = 'Written by tools/make_model_zoo.py from emo_mm/config/catalog.py; do not edit.'
+ROOT = Path(__file__).resolve().parents[2]
+NOTICE = 'Written by tools/documents/make_model_zoo.py from emo_mm/config/catalog.py; do not edit.'
 PAPERS = {
     'EMO': {
         'Title': 'Rethinking Mobile Block for Efficient Attention-based Models',
@@ -35,9 +36,8 @@ PAPERS = {
         'URL': 'https://arxiv.org/abs/2412.06674',
     },
 }
-# Names of data sets and metrics that the readers of metafiles know.
+# Names of data sets that the readers of metafiles know.
 METAFILE_DATASETS = {'COCO2017': 'COCO', 'ADE20K': 'ADE20K', 'ImageNet-1K': 'ImageNet-1k'}
-METAFILE_METRICS = {**METRICS, 'top1': 'Top 1 Accuracy'}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def recount(entry: ModelEntry) -> Recount:
     """Build the model of an entry and count it."""
     import torch
 
-    from emo_mm.benchmark import count
+    from emo_mm.benchmark.counting import count
     from emo_mm.config.build import build_model
     from emo_mm.config.names import get_config
 
@@ -83,7 +83,7 @@ def recount(entry: ModelEntry) -> Recount:
     )
 
 
-def _mask_rcnn_network(model: nn.Module) -> nn.Module:
+def _mask_rcnn_network(model: Any) -> nn.Module:
     """Return the network of a Mask R-CNN as a module of plain tensors, with 1000 proposals and 100 masks.
 
     Boxes cannot be found without values, so the heads get maps of the shape that pooling gives.
@@ -94,7 +94,7 @@ def _mask_rcnn_network(model: nn.Module) -> nn.Module:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model: Any = model
 
         def forward(self, x: torch.Tensor) -> None:
             self.model.rpn_head(self.model.extract_feat(x))
@@ -174,7 +174,8 @@ def _family_section(family: Family, counts: Mapping[str, Recount]) -> list[str]:
         'of which attention',
         *([f'counted at {_size(family.input_size)}'] if own_input else []),
     ]
-    if family.task == 'cls':
+    has_weights = any(entry.weights for entry in entries)
+    if has_weights:
         header.append('Weights')
     notes = list(dict.fromkeys(entry.note for entry in entries if entry.note))
     rows = []
@@ -191,7 +192,7 @@ def _family_section(family: Family, counts: Mapping[str, Recount]) -> list[str]:
                 _counted(entry.macs_g, counted.macs / 1e9, family.macs_decimals),
                 _digits(counted.attention_macs / 1e9),
                 *([_digits(counted.input_macs / 1e9)] if own_input else []),
-                *([f'`{entry.weights}`'] if family.task == 'cls' else []),
+                *([f'`{entry.weights}`'] if has_weights else []),
             ]
         )
     head = f'{family.head[0].upper()}{family.head[1:]}' + (f', {family.variant}' if family.variant else '')
@@ -267,8 +268,8 @@ def metafile(task: str, counts: Mapping[str, Recount]) -> dict[str, Any]:
 
 def _collection_name(family: Family) -> str:
     name = _network(family)
-    resolution = '-512' if family.input_size == (512, 512) and family.task == 'det' else ''
-    return name if family.task == 'cls' else f'{name}-{family.head}{resolution}'
+    resolution = '-512' if family.input_size == (512, 512) and family.head == 'SSDLite' else ''
+    return name if family.head == 'linear' else f'{name}-{family.head}{resolution}'
 
 
 def _network(family: Family) -> str:
@@ -283,14 +284,14 @@ def _collection(family: Family) -> dict[str, Any]:
             'Training Techniques': ['AdamW', 'Weight Decay'],
             'Training Resources': _resources(family),
             'Architecture': [_network(family), 'Inverted Residual Mobile Block']
-            + ([] if family.task == 'cls' else [family.head]),
+            + ([] if family.head == 'linear' else [family.head]),
         },
         'Paper': dict(PAPERS[_network(family)]),  # a copy, since YAML would write one object as an alias
     }
 
 
 def _resources(family: Family) -> str:
-    four = _network(family) == 'EMOv2' and (family.task == 'seg' or family.head in ('RetinaNet', 'MaskRCNN'))
+    four = _network(family) == 'EMOv2' and family.head not in ('linear', 'SSDLite')
     return '4 GPUs' if four else '8 GPUs'
 
 
@@ -370,13 +371,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from emo_mm.benchmark import COUNTER
+    from emo_mm.benchmark.counting import COUNTER
 
     counts = {name: recount(entry) for name, entry in CATALOG.items()}
     contents = files(counts, f'`{COUNTER}` of torch {torch.__version__.partition("+")[0]}')
     if args.check:
         for path in stale(contents):
-            print(f'{path.relative_to(ROOT)} is stale: run python tools/make_model_zoo.py')
+            print(f'{path.relative_to(ROOT)} is stale: run python tools/documents/make_model_zoo.py')
         return 1 if stale(contents) else 0
     for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)

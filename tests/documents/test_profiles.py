@@ -1,13 +1,13 @@
-"""The profile of the data path: it sees every part of a real run once, and sums up to the whole."""
+"""The tools that profile: they see every part of a real run once, which sum up to the whole."""
 
 import json
-import runpy
 import sys
 
+import profile_data_path as tool
 import pytest
+from profile_coco_metric import time_coco_metrics
+from profile_data_path import Clock, profile_data_path, write_profiles
 
-from emo_mm.benchmark.coco_metric import time_coco_metrics
-from emo_mm.benchmark.data_path import Clock, profile_data_path, write_profiles
 from emo_mm.data.shapes.generate import generate
 from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import RunOptions
@@ -90,12 +90,11 @@ def test_the_other_side_of_a_comparison_runs_the_toolbox_and_finds_the_same(shap
     assert '4 images' in tables
 
 
-def test_faults_are_named(shapes, repo_root, monkeypatch, capsys):
+def test_faults_are_named(shapes, monkeypatch, capsys):
     with pytest.raises(UserError, match='--iters 0'):
         profile_data_path(RunOptions('ssdlite_emo_1m_demo', data=DataRequest(data_root=str(shapes))), iters=0)
-    tool = runpy.run_path(str(repo_root / 'tools' / 'profile_data_path.py'))
     monkeypatch.setattr(sys, 'argv', ['profile_data_path.py', 'ssdlite_emo_9m'])
-    assert tool['main']() == 1
+    assert tool.main() == 1
     assert 'did you mean' in capsys.readouterr().err
 
 

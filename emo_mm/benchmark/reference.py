@@ -1,7 +1,9 @@
-"""The plain formulation of EMO and EMOv2, straight from the published description: the oracle of the tests.
+"""The plain formulation of EMO and EMOv2: the oracle of the tests, and the baseline of the benchmark.
 
-Functions over a state dict with the official names; N×C×H×W maps, a permute on each side of LayerNorm, explicit copies
-into and out of windows, attention as two matrix products. Nothing here is shared with the package.
+It is written straight from the published description, plainly and without a thought for speed: functions over a state
+dict with the official names; N×C×H×W maps, a permute on each side of LayerNorm, explicit copies into and out of
+windows, attention as two matrix products. It imports torch alone and shares nothing with the rest of the package, so
+that what is fast here is compared with something that cannot have the same mistake.
 """
 
 from __future__ import annotations
@@ -27,7 +29,12 @@ DEPTHS |= {'emo_1m': (2, 2, 8, 3), 'emov2_1m': (2, 2, 8, 3), 'emov2_20m': (3, 3,
 
 
 class Weights:
-    """A view of a state dict below a prefix."""
+    """A view of a state dict below a prefix.
+
+    Args:
+        tensors: The state dict.
+        prefix: What the names that are looked up begin with, the last dot included.
+    """
 
     def __init__(self, tensors: dict[str, Tensor], prefix: str = '') -> None:
         self.tensors, self.prefix = tensors, prefix
@@ -39,24 +46,29 @@ class Weights:
         return f'{self.prefix}{name}' in self.tensors
 
     def at(self, name: str) -> Weights:
+        """Return the view below a name."""
         return Weights(self.tensors, f'{self.prefix}{name}.')
 
 
 def batch_norm(x: Tensor, w: Weights, training: bool) -> Tensor:
+    """Normalize over the batch; in training, update the running statistics."""
     return F.batch_norm(x, w['running_mean'], w['running_var'], w['weight'], w['bias'], training, 0.1, EPS)
 
 
 def layer_norm(x: Tensor, w: Weights) -> Tensor:
+    """Normalize the channels of each pixel."""
     x = x.permute(0, 2, 3, 1).contiguous()
     x = F.layer_norm(x, x.shape[-1:], w['weight'], w['bias'], EPS)
     return x.permute(0, 3, 1, 2).contiguous()
 
 
 def activation(x: Tensor, stage: int) -> Tensor:
+    """Return SiLU in the first two stages, GELU in the last two."""
     return F.silu(x) if stage < 2 else F.gelu(x)
 
 
 def attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tensor:
+    """Return EMO's attention within windows, whose values are the map itself."""
     batch, channels, height, width = y.shape
     wh, ww = (window, window) if window > 0 else (height, width)
     y = F.pad(y, (0, -width % ww, 0, -height % wh))
@@ -77,7 +89,7 @@ def attention(y: Tensor, w: Weights, window: int, head_dim: int) -> Tensor:
 
 
 def hybrid_attention(y: Tensor, w: Weights, window: int, head_dim: int, stage: int) -> Tensor:
-    """EMOv2's attention, on the expanded map: its values are as many heads of more channels."""
+    """Return EMOv2's attention, on the expanded map: its values are as many heads of more channels."""
     batch, channels, height, width = y.shape
     wh, ww = (window, window) if window > 0 else (height, width)
     y = F.pad(y, (0, -width % ww, 0, -height % wh))
@@ -110,6 +122,7 @@ def hybrid_attention(y: Tensor, w: Weights, window: int, head_dim: int, stage: i
 
 
 def block(x: Tensor, w: Weights, stage: int, index: int, head_dim: int, window: int, training: bool) -> Tensor:
+    """Return the output of a block; the first of a stage halves the map."""
     y = batch_norm(x, w.at('norm'), training) if stage < 2 else layer_norm(x, w.at('norm.norm'))
     if 'eops.0.qk.conv.weight' in w:
         y = hybrid_attention(y, w.at('eops.0'), window, head_dim, stage)
@@ -131,6 +144,7 @@ def block(x: Tensor, w: Weights, stage: int, index: int, head_dim: int, window: 
 
 
 def stem_v2(x: Tensor, w: Weights, training: bool) -> Tensor:
+    """Return the map after EMOv2's stem."""
     x = F.conv2d(x, w['0.conv.weight'], w['0.conv.bias'], stride=2, padding=1)
     x = F.silu(batch_norm(x, w.at('0.norm'), training))
     x = F.conv2d(x, w['1.conv.weight'], padding=1, groups=x.shape[1])
@@ -138,6 +152,7 @@ def stem_v2(x: Tensor, w: Weights, training: bool) -> Tensor:
 
 
 def stem(x: Tensor, w: Weights, training: bool) -> Tensor:
+    """Return the map after EMO's stem."""
     x = F.conv2d(x, w['0.convs.0.0.weight'], w['0.convs.0.0.bias'], stride=2, padding=1)
     x = batch_norm(x, w.at('0.convs.0.1'), training)
     z = F.conv2d(x, w['1.conv_local.conv.weight'], padding=1, groups=x.shape[1])

@@ -1,4 +1,5 @@
-"""Where the time of a training and of an evaluation goes: files, augmentation, batches, network, metric.
+#!/usr/bin/env python
+"""Show where the time of a training and of an evaluation goes: files, augmentation, batches, network, metric.
 
 Everything is measured on the objects that a real run uses, in one process: the transforms of the pipelines, the data
 preprocessor, the steps of the optimizer, the post-processing and the metric are timed where they are called.
@@ -6,7 +7,9 @@ preprocessor, the steps of the optimizer, the post-processing and the metric are
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -18,7 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from mmengine.config import DictAction
+
 from emo_mm.config.parts import parts
+from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import RunOptions
 from emo_mm.engine.plan import plan_run
 from emo_mm.engine.runner import build_runner
@@ -33,6 +39,14 @@ if TYPE_CHECKING:
 
 # Methods of models and heads that turn the output of the network into boxes, masks or classes.
 _POST_PROCESSING = ('predict_by_feat', 'add_pred_to_datasample', 'postprocess_result', '_get_predictions')
+# Parts that emo_mm has for speed -> those of the toolbox.
+_TOOLBOX_PARTS = {
+    'FasterCocoMetric': 'CocoMetric',
+    'emo_mm.Expand': 'Expand',
+    'emo_mm.MinIoURandomCrop': 'MinIoURandomCrop',
+}
+# Groups of transforms, by what their names begin with.
+_GROUPS = {'Pack': 'packing', 'Load': 'loading'}
 _TRAIN, _EVAL = 'training', 'evaluation'
 
 
@@ -158,7 +172,7 @@ def profile_data_path(
             those that emo_mm has for speed.
 
     Raises:
-        UserError: If the config, the data, the checkpoint or ``iters`` has a fault.
+        UserError: If the config, the data, the checkpoint or ``iters`` is wrong.
     """
     import torch
 
@@ -167,7 +181,7 @@ def profile_data_path(
     if iters is not None and iters < 1:
         raise UserError(f'--iters {iters}: at least one iteration is needed')
     weights = read_checkpoint(checkpoint) if checkpoint is not None else None
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
         options.work_dir, options.workers = folder, 0
         plan = plan_run(options, 'train')
         cfg, lines = plan.cfg, plan.lines
@@ -179,18 +193,17 @@ def profile_data_path(
         if weights is not None:
             load_model(runner.model, weights)
         clock = Clock(torch.cuda.synchronize if torch.cuda.is_available() else None)
-        with ExitStack() as patches:
-            if toolbox_parts:
-                _use_toolbox_post_processing(runner.model, patches)
-            _time_model(runner.model, clock, patches)
-            _time_decoding(clock, patches)
-            trained = _train(runner, iters, clock, patches)
-            measured = _parts(clock, _TRAIN, trained)
-            clock.reset()
-            if weights is not None:
-                load_model(runner.model, weights)  # the training may have spoiled it
-            found, evaluated, metrics = _evaluate(runner, clock, patches)
-            measured += _parts(clock, _EVAL, evaluated)
+        if toolbox_parts:
+            _use_toolbox_post_processing(runner.model, patches)
+        _time_model(runner.model, clock, patches)
+        _time_decoding(clock, patches)
+        trained = _train(runner, iters, clock, patches)
+        measured = _parts(clock, _TRAIN, trained)
+        clock.reset()
+        if weights is not None:
+            load_model(runner.model, weights)  # the training may have spoiled it
+        found, evaluated, metrics = _evaluate(runner, clock, patches)
+        measured += _parts(clock, _EVAL, evaluated)
     return DataPathProfile(
         config=Path(cfg.filename).stem,
         batch_size=cfg.train_dataloader.batch_size,
@@ -252,10 +265,8 @@ def _use_toolbox_parts(cfg: Config) -> None:
     """Put the toolbox's own transforms and metric in the place of those that give the same results sooner."""
     for place in ('train_dataloader', 'val_dataloader', 'val_evaluator'):
         for part in parts(cfg.get(place)):
-            if part.get('type') == 'FasterCocoMetric':
-                part['type'] = 'CocoMetric'
-            elif part.get('type') in ('emo_mm.Expand', 'emo_mm.MinIoURandomCrop'):
-                part['type'] = part['type'].removeprefix('emo_mm.')
+            if part.get('type') in _TOOLBOX_PARTS:
+                part['type'] = _TOOLBOX_PARTS[part['type']]
 
 
 def _use_toolbox_post_processing(model: BaseModel, patches: ExitStack) -> None:
@@ -337,7 +348,7 @@ def _time_loader(loader: DataLoader, clock: Clock, patches: ExitStack) -> None:
     for transform in _innermost(loader.dataset).pipeline.transforms:
         name = type(transform).__name__
         seen[name] += 1
-        group = 'packing' if name.startswith('Pack') else 'loading' if name.startswith('Load') else 'transforms'
+        group = next((group for prefix, group in _GROUPS.items() if name.startswith(prefix)), 'transforms')
         label = name if seen[name] == 1 else f'{name} {seen[name]}'
         patches.enter_context(mock.patch.object(transform, 'transform', clock.timed(transform.transform, group, label)))
 
@@ -347,7 +358,7 @@ def _innermost(dataset: Any) -> Any:
     while hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
     if not hasattr(dataset, 'pipeline'):
-        raise UserError(f'{type(dataset).__name__} has no pipeline of its own to be measured; profile one data set')
+        raise UserError(f'{type(dataset).__name__} has no pipeline to measure; profile a single data set')
     return dataset
 
 
@@ -404,3 +415,51 @@ def _machine() -> dict[str, str]:
     else:
         device = f'{platform.processor() or platform.machine()} ({torch.backends.cpu.get_cpu_capability()})'
     return {'device': device, 'threads': f'{torch.get_num_threads()} threads', 'torch': f'torch {torch.__version__}'}
+
+
+def main() -> int:
+    """Profile a config; print tables, and write them where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='name (see `emo-mm list`) or path of a config')
+    parser.add_argument('--data-root', metavar='DIR', help='another place of the data set, or your own')
+    parser.add_argument('--batch-size', type=int, metavar='N', help='training images in a batch')
+    parser.add_argument('--iters', type=int, metavar='N', help='training iterations; once through the data set')
+    parser.add_argument('--checkpoint', metavar='FILE', help='trained weights, without which no boxes are found')
+    parser.add_argument('--threads', type=int, default=1, metavar='N', help='of torch')
+    parser.add_argument('--cache', choices=('ram', 'disk'), help='keep decoded images; the first epoch fills the cache')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE', help='settings to override'
+    )
+    variant = parser.add_mutually_exclusive_group()
+    variant.add_argument('--toolbox-parts', action='store_true', help="the toolbox's own transforms and metric")
+    variant.add_argument('--compare', action='store_true', help="first the toolbox's own parts, then those of emo_mm")
+    parser.add_argument('--out', type=Path, metavar='PATH', help='write PATH.md and PATH.json')
+    args = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(args.threads)
+    profiles = []
+    try:
+        for toolbox_parts in (True, False) if args.compare else (args.toolbox_parts,):
+            options = RunOptions(
+                args.config,
+                cfg_options=args.cfg_options,
+                data=DataRequest(data_root=args.data_root),
+                batch_size=args.batch_size,
+                cache=args.cache,
+            )
+            profiles.append(profile_data_path(options, args.iters, args.checkpoint, toolbox_parts))
+            print(f'\n{format_profile(profiles[-1])}')
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    if args.compare:
+        print(f'\n{format_comparison(*profiles)}')
+    if args.out is not None:
+        write_profiles(profiles, args.out)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

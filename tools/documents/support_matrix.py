@@ -4,9 +4,9 @@
 Each row gets an environment of its own, made as a user makes one: the built wheel with an extra, no compiler. Then
 tests that touch a toolbox are run in it. ``make matrix`` calls this with the rows of ``ROWS``; others can be given:
 
-    tools/support_matrix.py 3.11:2.11.0:0.26.0 3.12:2.14.1:0.29.1
+    tools/documents/support_matrix.py 3.11:2.11.0:0.26.0 3.12:2.14.1:0.29.1
 
-The interpreters (``python3.10`` and so on) must be on the path; a row without its interpreter is written as not run.
+The interpreters (``python3.10`` and so on) must be on the path; a row without its interpreter is listed as not run.
 Results of earlier runs stay in docs/support.json, row by row; a ``note`` that is added there by hand is shown too.
 """
 
@@ -23,19 +23,23 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Python, torch, torchvision
-ROWS = ('3.10:2.8.0:0.23.0', '3.11:2.5.1:0.20.1', '3.11:2.8.0:0.23.0', '3.11:2.11.0:0.26.0', '3.11:2.14.1:0.29.1')
-ROWS += ('3.12:2.11.0:0.26.0', '3.12:2.14.1:0.29.1', '3.13:2.14.1:0.29.1')
+ROWS = (
+    *('3.10:2.8.0:0.23.0', '3.11:2.5.1:0.20.1', '3.11:2.8.0:0.23.0', '3.11:2.11.0:0.26.0', '3.11:2.14.1:0.29.1'),
+    *('3.12:2.11.0:0.26.0', '3.12:2.14.1:0.29.1', '3.13:2.14.1:0.29.1'),
+)
 # The smallest set of tests in which each toolbox builds, trains, predicts, resumes and evaluates, and each op answers.
-TESTS = ('tests/ops', 'tests/test_inference_apis.py', 'tests/engine/test_training.py', 'tests/predict')
-TESTS += ('tests/models/test_emo.py', 'tests/models/test_emo_parity.py', 'tests/models/test_ssdlite_head.py')
+TESTS = (
+    *('tests/ops', 'tests/test_inference_apis.py', 'tests/engine/test_training.py', 'tests/predict'),
+    *('tests/models/test_emo.py', 'tests/models/test_emo_parity.py', 'tests/models/test_ssdlite_head.py'),
+)
 NO_COMPILER = {'CC': 'false', 'CXX': 'false'}
 JSON, TABLE, README = ROOT / 'docs' / 'support.json', ROOT / 'docs' / 'support.md', ROOT / 'README.md'
 INTRODUCTION = """# Versions of Python and torch
 
-Written by `make matrix` (`tools/support_matrix.py`): per row a clean environment from the built wheel, with `CC` and
-`CXX` set to `false`, and in it the tests of training, prediction, evaluation, networks and ops.
+Written by `make matrix` (`tools/documents/support_matrix.py`): per row a clean environment from the built wheel, with
+`CC` and `CXX` set to `false`, and in it the tests of training, prediction, evaluation, networks and ops.
 """
 ELSEWHERE = """macOS and Windows are untested. No part of the package is compiled, so installing, training and
 predicting are expected to work there; `make` and `tools/*.sh` need a Unix shell.
@@ -70,7 +74,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def run_row(row: str, stack: str, wheel: Path, venv: Path) -> dict[str, str]:
-    """Return what became of a row: ``result`` in words, and the versions and seconds where it came that far."""
+    """Return the outcome of a row: ``result`` in words, and how long installing took and which tests failed."""
     python, torch, torchvision = row.split(':')
     interpreter = shutil.which(f'python{python}')
     if interpreter is None:
@@ -79,7 +83,7 @@ def run_row(row: str, stack: str, wheel: Path, venv: Path) -> dict[str, str]:
     subprocess.run([interpreter, '-m', 'venv', str(venv)], check=True)  # nosec B603
     env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'} | NO_COMPILER
     began = time.monotonic()
-    wanted = [
+    requirements = [
         f'torch=={torch}',
         f'torchvision=={torchvision}',
         f'{wheel}[{stack}]',
@@ -87,7 +91,7 @@ def run_row(row: str, stack: str, wheel: Path, venv: Path) -> dict[str, str]:
         'hypothesis',
         'onnxruntime',
     ]
-    made = pip(venv, env, 'install', *wanted, 'opencv-python-headless<4.13')
+    made = pip(venv, env, 'install', *requirements, 'opencv-python-headless<4.13')
     if made.returncode:
         return {'result': f'does not install: {last_error(made.stderr)}'}
     # opencv-python, which mmcv asks for, needs libGL, and both lie in the same folder
@@ -118,10 +122,10 @@ def pip(venv: Path, env: dict[str, str], *arguments: str) -> subprocess.Complete
 
 
 def last_error(text: str) -> str:
-    """Return the last line that says something."""
+    """Return the last line with an error, or else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith('error')]
-    return (errors or lines or ['nothing was said'])[-1][:200]
+    return (errors or lines or ['no output'])[-1][:200]
 
 
 def rows_of(results: dict[str, dict[str, str]]) -> str:

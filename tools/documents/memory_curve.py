@@ -25,17 +25,17 @@ from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.train import train
 
 IMAGES, BATCH, WORKERS, SIDE = 64, 4, 2, 32
-WARM_UP = 0.25  # part of the iterations after which nothing more may be added
+WARM_UP = 0.25  # part of the iterations after which memory must not grow
 _MB = 1e6
 _curves: dict[str, list[float]] = {'iteration': [], 'training process': [], 'loader processes': []}
 
 
 @HOOKS.register_module()
 class MemoryHook(Hook):
-    """Notes the resident memory of this process and of the loader processes every tenth iteration."""
+    """Records the resident memory of this process and of the loader processes every tenth iteration."""
 
     def after_train_iter(self, runner: Any, batch_idx: int, *args: Any, **kwargs: Any) -> None:
-        """Note it."""
+        """Record it."""
         if not self.every_n_train_iters(runner, 10):
             return
         children = Path('/proc/self/task').glob('*/children')
@@ -55,7 +55,7 @@ def resident(process: str) -> float:
 
 
 def run(iterations: int, folder: Path) -> None:
-    """Train a small classifier for so many iterations in a folder."""
+    """Train a small classifier for a number of iterations in a folder."""
     data = generate(folder / 'shapes', num_train=IMAGES, num_val=16).root
     config = folder / 'memory.py'
     config.write_text(
@@ -98,11 +98,11 @@ def draw(path: Path) -> None:
 
 
 def main() -> int:
-    """Measure, draw and judge; return 1 where memory grew."""
+    """Measure and draw; return 1 if memory grew."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--iterations', type=int, default=2000)
     parser.add_argument('--out', type=Path, default=Path('docs/images/memory_curve.png'))
-    parser.add_argument('--limit', type=float, default=5.0, help='growth that is no growth, in percent')
+    parser.add_argument('--limit', type=float, default=5.0, help='growth that is accepted, in percent')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run(args.iterations, Path(folder))
