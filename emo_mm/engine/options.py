@@ -13,6 +13,7 @@ from emo_mm.compat import register_toolbox, use_faster_coco_metric
 from emo_mm.config.check import check_arguments
 from emo_mm.config.names import find_config, get_config
 from emo_mm.config.parts import split_datasets
+from emo_mm.config.widths import check_widths
 from emo_mm.data.preflight import training_splits
 from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
@@ -112,6 +113,7 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
         )
     _merge(cfg, options.cfg_options)
     _check_parts(cfg, training)
+    check_widths(cfg)
     _take_a_lone_class_as_one(cfg, training)
     checked = options.check is not None
     if options.data.given:
