@@ -91,5 +91,8 @@ def get_config(name: str | Path) -> Config:
         return Config.fromfile(str(path))
     except UserError as error:  # a base of ours that there is not
         raise UserError(f'config {path} cannot be read: {error}') from error
+    except ImportError as error:  # of its custom_imports; MMEngine's text is all of sys.path
+        hint = '; PYTHONPATH must name the folder of a module of your own' if error.__cause__ else ''
+        raise UserError(f'config {path} cannot be read: {error.__cause__ or error}{hint}') from error
     except Exception as error:  # a config is code: whatever it raises is a fault in it
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
