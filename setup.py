@@ -34,10 +34,13 @@ STACKS = {
     'classic': ('mmengine', 'mmcv-lite', 'mmdet', 'mmsegmentation', 'mmpretrain', 'numpy'),
 }
 
-# What lies beside the package in site-packages, so that Python finds the stand-ins for mmcv's ops in any process.
-OPS_FINDER = {
+# What lies beside the package in site-packages, so that any process finds the stand-ins for mmcv's ops, and the configs
+# that a user's own config inherits.
+FINDERS = {
     '_emo_mm_ops.py': (ROOT / 'emo_mm' / 'ops' / 'finder.py').read_text(encoding='utf-8'),
     'emo_mm_ops.pth': 'import _emo_mm_ops\n',
+    '_emo_mm_configs.py': (ROOT / 'emo_mm' / 'config' / 'inherit.py').read_text(encoding='utf-8'),
+    'emo_mm_configs.pth': 'import _emo_mm_configs\n',
 }
 
 
@@ -85,24 +88,24 @@ class BuildWithConfigs(build_py):
                 shutil.copytree(source, target / name, ignore=NOT_CARRIED)
             elif source.is_file():
                 shutil.copy2(source, target / name)
-        for name, text in OPS_FINDER.items():
+        for name, text in FINDERS.items():
             (Path(self.build_lib) / name).write_text(text, encoding='utf-8')
 
 
-class EditableWithOpsFinder(editable_wheel):
-    """Gives an editable installation the same finder as a built wheel; setuptools itself adds paths only."""
+class EditableWithFinders(editable_wheel):
+    """Gives an editable installation the same finders as a built wheel; setuptools itself adds paths only."""
 
     def _select_strategy(self, name, tag, build_lib):
         strategy = super()._select_strategy(name, tag, build_lib)
         add_paths = type(strategy).__call__
 
-        class WithOpsFinder(type(strategy)):
+        class WithFinders(type(strategy)):
             def __call__(self, wheel, files, mapping):
                 add_paths(self, wheel, files, mapping)
-                for file, text in OPS_FINDER.items():
+                for file, text in FINDERS.items():
                     wheel.writestr(file, text)
 
-        strategy.__class__ = WithOpsFinder
+        strategy.__class__ = WithFinders
         return strategy
 
 
@@ -117,7 +120,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['emo_mm', 'emo_mm.*']),
     package_data={'emo_mm': ['py.typed', '**/*.json', '**/*.csv', '**/*.yml', '**/*.txt']},
-    cmdclass={'build_py': BuildWithConfigs, 'editable_wheel': EditableWithOpsFinder},
+    cmdclass={'build_py': BuildWithConfigs, 'editable_wheel': EditableWithFinders},
     entry_points={'console_scripts': ['emo-mm = emo_mm.cli:main']},
     # What prediction with exported files needs, beside their runtime. Nothing of either OpenMMLab stack, nor torch: a
     # user who has them keeps them, and gets them by an extra otherwise.

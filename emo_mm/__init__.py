@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from emo_mm.config.inherit import install as _let_configs_inherit
 from emo_mm.version import __version__
 
 if TYPE_CHECKING:
@@ -27,3 +28,6 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'emo_mm' has no attribute {name!r}")
+
+
+_let_configs_inherit()

@@ -16,7 +16,16 @@ import pytest
 from emo_mm.stack import DISTRIBUTIONS
 from emo_mm.version import __version__
 
-BUILD_INPUTS = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'CHANGELOG.md', 'Makefile')
+BUILD_INPUTS = (
+    'setup.py',
+    'pyproject.toml',
+    'MANIFEST.in',
+    'README.md',
+    'LICENSE',
+    'CHANGELOG.md',
+    'Makefile',
+    'model-index.yml',
+)
 BUILD_FOLDERS = ('emo_mm', 'configs', 'tools', 'requirements')
 
 # -S: no site-packages at all, so these statements also show that nothing but the standard library is needed
@@ -115,20 +124,21 @@ def test_wheel_carries_every_file_of_the_package(wheel: Path, repo_root: Path) -
 
 
 @pytest.mark.parametrize('kind', ['wheel', 'editable'])
-def test_an_installation_puts_the_finder_of_ops_beside_the_package(kind: str, source: Path, tmp_path: Path) -> None:
+def test_an_installation_puts_the_finders_beside_the_package(kind: str, source: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(source, tmp_path / 'source', ignore=shutil.ignore_patterns('build', '*.egg-info'))
     with zipfile.ZipFile(build(kind, copy, tmp_path / 'built')) as archive:
         archive.extractall(tmp_path / 'site')
         recorded = archive.read(next(name for name in archive.namelist() if name.endswith('RECORD'))).decode()
-    for name in ('_emo_mm_ops.py', 'emo_mm_ops.pth'):
+    for name in ('_emo_mm_ops.py', 'emo_mm_ops.pth', '_emo_mm_configs.py', 'emo_mm_configs.pth'):
         assert f'{name},sha256=' in recorded  # pip uninstalls what is recorded
     statement = (
         f'import site, sys; site.addsitedir({str(tmp_path / "site")!r}); from importlib.util import find_spec; '
-        'print(sys.meta_path[-1].__name__, "emo_mm" in sys.modules, sys.meta_path[-1].find_spec("mmcv._ext").origin)'
+        'print(sys.meta_path[-1].__name__, sys.meta_path[0].__name__, "emo_mm" in sys.modules, '
+        'sys.meta_path[-1].find_spec("mmcv._ext").origin)'
     )
     env = {'EMO_MM_OPS': 'auto'}
-    finder, imported, place = run(sys.executable, '-S', '-c', statement, cwd=tmp_path, **env).split()
-    assert (finder, imported) == ('OpsFinder', 'False')
+    *finders, imported, place = run(sys.executable, '-S', '-c', statement, cwd=tmp_path, **env).split()
+    assert (finders, imported) == (['OpsFinder', 'ConfigFinder'], 'False')
     assert Path(place).parts[-3:] == ('emo_mm', 'ops', 'ext.py')
 
 
@@ -172,6 +182,23 @@ def test_a_model_is_built_from_the_wheel(clean_venv: Path, tmp_path: Path) -> No
     root, backbone = out.split()[-2:]
     assert Path(root) == site_packages(clean_venv) / 'emo_mm' / '.mim' / 'configs'
     assert backbone == 'EMO'
+
+
+@pytest.mark.toolbox
+def test_mmengine_finds_the_configs_of_the_wheel_in_a_process_that_never_imports_it(
+    clean_venv: Path, tmp_path: Path
+) -> None:
+    site = site_packages(clean_venv)
+    (tmp_path / 'my.py').write_text("_base_ = 'emo_mm::det/ssdlite_emo_1m_coco.py'\n")
+    statement = (
+        f'import site, sys; sys.path.insert(0, {str(site)!r}); site.addsitedir({str(site)!r}); '
+        'from mmengine.config import Config; from mmengine.hub import get_config; '
+        "own = Config.fromfile('my.py'); hub = get_config('emo_mm::det/ssdlite_emo_1m_coco.py'); "
+        'print(own.model == hub.model, hub.filename)'
+    )
+    same, place = run(sys.executable, '-c', statement, cwd=tmp_path).split()
+    assert same == 'True'
+    assert Path(place) == site / 'emo_mm' / '.mim' / 'configs' / 'det' / 'ssdlite_emo_1m_coco.py'
 
 
 def test_wheel_from_the_sdist_equals_the_wheel_from_the_tree(source: Path, wheel: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from emo_mm.config.check import explained
 from emo_mm.config.names import get_config
+from emo_mm.config.widths import check_widths
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def build_from_config(cfg: Config) -> nn.Module:
     if not isinstance(model, dict) or not isinstance(model.get('backbone'), dict):
         raise UserError(f'{where}: it has no model with a backbone')
     register_toolbox(cfg.get('default_scope'))
+    check_widths(cfg)
     model['backbone'].pop('init_cfg', None)  # the weights to start a training from
     try:
         with DefaultScope.overwrite_default_scope(cfg.default_scope):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 
+PREFIX = 'emo_mm::'  # of our configs' names in the `_base_` of another; emo_mm.config.inherit tells MMEngine
+
+
 def _config_files() -> dict[str, Path]:
     root = config_root()
     return {path.stem: path for task in TASKS for path in sorted((root / task).glob('*.py'))}
@@ -34,11 +37,17 @@ def list_models(task: str | None = None) -> list[str]:
 
 
 def find_config(name: str | Path) -> Path:
-    """Return the file of a config given by name or path.
+    """Return the file of a config given by name or path, or by what a config writes to inherit it.
+
+    Args:
+        name: ``ssdlite_emo_1m_coco``, the path of a file, or ``emo_mm::det/ssdlite_emo_1m_coco.py``: ``emo_mm::`` and
+            a path below our configs, those of ``_base_`` included.
 
     Raises:
         UserError: If there is none; the message suggests the names that come near.
     """
+    if str(name).startswith(PREFIX):
+        return _own_config(str(name))
     path = Path(name)
     if path.suffix == '.py' and path.is_file():
         return path
@@ -57,6 +66,18 @@ def find_config(name: str | Path) -> Path:
     raise UserError(f'no {what} {str(name)!r}: {hint}')
 
 
+def _own_config(name: str) -> Path:
+    root = config_root()
+    files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob('*.py'))}
+    wanted = name.removeprefix(PREFIX)
+    known = files.get(wanted if wanted.endswith('.py') else f'{wanted}.py') or _config_files().get(wanted)
+    if known is not None:
+        return known
+    near = difflib.get_close_matches(wanted, files, n=3, cutoff=0.5)
+    hint = f'did you mean {" or ".join(PREFIX + one for one in near)}?' if near else '`emo-mm list` shows the names'
+    raise UserError(f'no config {name!r}: {hint}')
+
+
 def get_config(name: str | Path) -> Config:
     """Return the config called ``name``, or that of a file.
 
@@ -68,5 +89,10 @@ def get_config(name: str | Path) -> Config:
     path = find_config(name)
     try:
         return Config.fromfile(str(path))
+    except UserError as error:  # a base of ours that there is not
+        raise UserError(f'config {path} cannot be read: {error}') from error
+    except ImportError as error:  # of its custom_imports; MMEngine's text is all of sys.path
+        hint = '; PYTHONPATH must name the folder of a module of your own' if error.__cause__ else ''
+        raise UserError(f'config {path} cannot be read: {error.__cause__ or error}{hint}') from error
     except Exception as error:  # a config is code: whatever it raises is a fault in it
         raise UserError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error

@@ -12,6 +12,7 @@ from emo_mm.config.check import check_arguments
 from emo_mm.config.edits import Change, apply_edits
 from emo_mm.config.names import get_config
 from emo_mm.config.view import Purpose, check_parts, read_view
+from emo_mm.config.widths import check_widths
 from emo_mm.engine.options import EvaluateOptions, RunOptions, TrainOptions
 from emo_mm.engine.steps import data, devices, hooks, loaders, schedule, start, testing
 from emo_mm.errors import UserError
@@ -116,6 +117,7 @@ def plan_run(options: RunOptions, purpose: Purpose) -> Plan:
         )
     merge(cfg, options.cfg_options)
     check_parts(cfg, purpose)
+    check_widths(cfg)
     merged = [f'{key}: set to {value!r} by --cfg-options' for key, value in options.cfg_options.items()]
     return Plan(cfg, [], merged).and_then(RUN, options, purpose)
 
