@@ -63,7 +63,7 @@ def recount(entry: ModelEntry) -> Recount:
     """Build the model of an entry and count it."""
     import torch
 
-    from emo_mm.benchmark import count
+    from emo_mm.benchmark.counting import count
     from emo_mm.config.build import build_model
     from emo_mm.config.names import get_config
 
@@ -370,7 +370,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from emo_mm.benchmark import COUNTER
+    from emo_mm.benchmark.counting import COUNTER
 
     counts = {name: recount(entry) for name, entry in CATALOG.items()}
     contents = files(counts, f'`{COUNTER}` of torch {torch.__version__.partition("+")[0]}')

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from emo_mm.benchmark.options import usable_cores
 from emo_mm.stack import DISTRIBUTIONS, installed
 from emo_mm.version import __version__
 
@@ -74,11 +75,6 @@ def describe_machine(device: str = 'cpu') -> Machine:
         load=round(os.getloadavg()[0], 2),
         date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
     )
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

@@ -7,55 +7,13 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from emo_mm.benchmark.contestant import DTYPES, MODES, Contestant
-from emo_mm.benchmark.machine import usable_cores
+from emo_mm.benchmark.options import BenchmarkOptions
 from emo_mm.benchmark.runtimes import RUNTIMES, why_not
 from emo_mm.benchmark.subjects import Size, find_subject
 from emo_mm.benchmark.suites import SUITES, Suite
 from emo_mm.errors import UserError
-
-# Settings of a run that is to be over soon.
-QUICK: dict[str, Any] = {'rounds': 3, 'turn_seconds': 0.0}
-
-
-@dataclass(frozen=True)
-class BenchmarkOptions:
-    """What to measure, and how.
-
-    Attributes:
-        models: Names of models, see ``find_subject``.
-        suite: Name of a suite, in place of ``models``; empty for none.
-        sizes: Heights and widths of the input in pixels; empty for each model's own published size.
-        batches: Batch sizes.
-        runtimes: Names in ``RUNTIMES``; empty for those of the suite, or eager and fused.
-        modes: Names in ``MODES``; empty for those of the suite, or ``forward``.
-        dtypes: Names in ``DTYPES``.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: Threads of the CPU; as many as there are cores for this process if left out.
-        baseline: What each contestant is compared with: a runtime (of the same model), or a model (in the same
-            runtime); empty for that of the suite, or the first of what there are several.
-        rounds: Rounds of one turn per contestant.
-        turn_seconds: Least length of a turn.
-        images: Folder of JPEG files for ``e2e``; None for generated ones.
-        out: Folder for the results.
-    """
-
-    models: tuple[str, ...] = ()
-    suite: str = ''
-    sizes: tuple[Size, ...] = ()
-    batches: tuple[int, ...] = (1,)
-    runtimes: tuple[str, ...] = ()
-    modes: tuple[str, ...] = ()
-    dtypes: tuple[str, ...] = ('fp32',)
-    device: str = 'cpu'
-    threads: int = field(default_factory=usable_cores)
-    baseline: str = ''
-    rounds: int = 15
-    turn_seconds: float = 0.5
-    images: str | None = None
-    out: str = 'benchmarks'
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ from emo_mm.config.check import check_arguments
 from emo_mm.config.names import find_config, get_config
 from emo_mm.config.parts import split_datasets
 from emo_mm.data.preflight import training_splits
-from emo_mm.data.splits import SPLITS, DataRequest
+from emo_mm.data.splits import SPLITS
+from emo_mm.engine.run_options import RunOptions, TrainOptions
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,65 +28,6 @@ _RUNNER_KEYS = {
     'runner_type', 'sync_bn', 'test_cfg', 'test_dataloader', 'test_evaluator', 'train_cfg', 'train_dataloader',
     'val_cfg', 'val_dataloader', 'val_evaluator', 'visualizer', 'work_dir',
 }  # fmt: skip
-
-
-@dataclass
-class RunOptions:
-    """What the command line of ``train`` and ``test`` gives.
-
-    Attributes:
-        config: Name or path of the config.
-        work_dir: Where logs, checkpoints and pictures go; ``work_dirs/<name>`` if None.
-        cfg_options: Dotted keys of the config to new values.
-        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
-        data: The user's own data set, or another place of the config's; empty for the config's data as they are.
-        batch_size: Training images per process.
-        workers: Loader processes per process.
-        cache: Where to keep decoded images, ``ram`` or ``disk``; None decodes them each time.
-        cache_gb: What those may take, in 10^9 bytes; half of what is free if None.
-        check: How images are checked before the run: ``quick`` or ``full``; None passes over the check.
-        bad_data: What to do about faulty images and annotations: ``error`` or ``skip``.
-    """
-
-    config: str
-    work_dir: str | None = None
-    cfg_options: dict[str, Any] = field(default_factory=dict)
-    launcher: str = 'none'
-    data: DataRequest = field(default_factory=DataRequest)
-    batch_size: int | None = None
-    workers: int | None = None
-    cache: str | None = None
-    cache_gb: float | None = None
-    check: str | None = 'quick'
-    bad_data: str = 'error'
-
-
-@dataclass
-class TrainOptions(RunOptions):
-    """What the command line of ``train`` gives beyond that.
-
-    Attributes:
-        resume: ``auto`` for the newest checkpoint of the work directory, or a checkpoint.
-        amp: Whether to train in mixed precision.
-        auto_scale_lr: Whether to scale the learning rate with the total batch size.
-        weights: Weights to start the backbone from (a path, an address or the name of published weights), or ``none``
-            to train from scratch; None keeps what the config says.
-        epochs: Length of the training; the schedule is stretched to it.
-        iters: The same for a training counted in iterations.
-        lr: Base learning rate.
-        seed: Seed of the random number generators.
-        skip_non_finite: Steps that may be left out where the loss or a gradient is not finite, before that is an error.
-    """
-
-    resume: str | None = None
-    amp: bool = False
-    auto_scale_lr: bool = False
-    weights: str | None = None
-    epochs: int | None = None
-    iters: int | None = None
-    lr: float | None = None
-    seed: int | None = None
-    skip_non_finite: int = 0
 
 
 def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[str]]:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emo_mm.benchmark import count
+from emo_mm.benchmark.counting import count
 from emo_mm.models import EMO
 from emo_mm.models.layers import LayerNorm2d
 

@@ -1,0 +1,94 @@
+"""What the command line of ``train`` and ``test`` gives. It imports nothing slow, as the help is made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from emo_mm.data.splits import DataRequest
+
+
+@dataclass
+class RunOptions:
+    """What the command line of ``train`` and ``test`` gives.
+
+    Attributes:
+        config: Name of a config (``emo-mm list`` shows them), or path of one.
+        work_dir: Folder for logs, checkpoints and pictures; ``work_dirs/<name>`` if not given.
+        cfg_options: Settings of the config to override: dotted keys with their values.
+        launcher: What starts the processes of a run on several GPUs or machines.
+        data: The user's own data set, or another place of the config's; empty for the config's data as they are.
+        batch_size: Training images per process.
+        workers: Loader processes per process.
+        cache: Keep decoded images: in memory for this run (``ram``), or on the disk for later runs too (``disk``). None
+            decodes them each time.
+        cache_gb: Size of the cache in 10^9 bytes; half of what is free if not given.
+        check: Check the images before the run: read their headers and ends (``quick``), or decode them all (``full``).
+            None leaves the files unread.
+        bad_data: Stop at faulty images and annotations (``error``), or leave them out (``skip``).
+        dry_run: Print what the options and data change in the config, and stop before anything is built.
+    """
+
+    config: str
+    work_dir: str | None = None
+    cfg_options: dict[str, Any] = field(default_factory=dict)
+    launcher: Literal['none', 'pytorch', 'slurm', 'mpi'] = 'none'
+    data: DataRequest = field(default_factory=DataRequest)
+    batch_size: int | None = None
+    workers: int | None = None
+    cache: Literal['ram', 'disk'] | None = None
+    cache_gb: float | None = None
+    check: Literal['quick', 'full'] | None = 'quick'
+    bad_data: Literal['error', 'skip'] = 'error'
+    dry_run: bool = False
+
+
+@dataclass
+class TrainOptions(RunOptions):
+    """What the command line of ``train`` gives beyond that.
+
+    Attributes:
+        resume: Continue from the newest checkpoint of the work directory (``auto``), or from the given file.
+        amp: Train in mixed precision (on a GPU).
+        auto_scale_lr: Scale the learning rate with the total batch size.
+        weights: Weights to start the backbone from: a file, an address, the name of published weights, or ``none`` to
+            train from scratch. None keeps what the config says.
+        epochs: Length of the training in epochs; the schedule is stretched to it.
+        iters: Length of the training in iterations, where the config counts them; the schedule is stretched to it.
+        lr: Base learning rate.
+        seed: Seed of the random number generators.
+        skip_non_finite: Skip up to this many steps whose loss or gradients are not finite, instead of stopping at the
+            first.
+    """
+
+    resume: str | None = None
+    amp: bool = False
+    auto_scale_lr: bool = False
+    weights: str | None = None
+    epochs: int | None = None
+    iters: int | None = None
+    lr: float | None = None
+    seed: int | None = None
+    skip_non_finite: int = 0
+
+
+@dataclass
+class EvaluateOptions(RunOptions):
+    """What the command line of ``test`` gives beyond that.
+
+    Attributes:
+        checkpoint: A checkpoint of the whole model; or an exported file (``.onnx``, ``.xml``), which runs in its own
+            runtime.
+        out: JSON file for the metrics; ``test_metrics.json`` of the work directory if not given.
+        show_dir: Folder for pictures of the predictions; none are drawn if not given.
+        format_only: Write the files that the test servers of COCO and ADE20K take, to ``submission`` in the work
+            directory, instead of computing metrics. The test set then needs no annotations.
+        reduced_decoding: Decode JPEG files far larger than needed at a fraction of their size, which may change the
+            metrics slightly.
+    """
+
+    checkpoint: str = field(kw_only=True)
+    out: str | None = None
+    show_dir: str | None = None
+    format_only: bool = False
+    reduced_decoding: bool = False
