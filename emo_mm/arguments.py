@@ -130,8 +130,8 @@ def first_sentence(text: str) -> str:
     """Return the first sentence of a docstring as a help text: without markup, capital letter and full stop."""
     sentence = re.split(r'(?<=[.])\s+(?=[A-Z`])', text, maxsplit=1)[0].removesuffix('.')
     plain = re.sub(r'``(.*?)``', r'\1', sentence)
-    lowered = plain[:1].lower() + plain[1:]
-    return plain if plain[1:2].isupper() or plain.startswith('``') else lowered
+    is_name = sentence.startswith('``') or sentence[1:2].isupper()
+    return plain if is_name else plain[:1].lower() + plain[1:]
 
 
 def _add(place: Any, field: Field[Any], hint: Any, how: Argument, text: str) -> None:
