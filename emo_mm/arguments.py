@@ -173,7 +173,8 @@ def _help(text: str, field: Field[Any]) -> str:
     default: Any = None if field.default is MISSING else field.default
     if isinstance(default, tuple):
         default = ' '.join(map(str, default))
-    shown = '' if default in (None, False, '') else f' (default: {default})'
+    says_nothing = default is None or default is False or default == ''
+    shown = '' if says_nothing else f' (default: {default})'
     return f'{first_sentence(text)}{shown}'.replace('%', '%%')
 
 

@@ -77,11 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(2 * 89_478_485))
     try:
         return args.run(args) or 0
-    except MismatchError as error:
-        print(f'error: {error.without_advice}', file=sys.stderr)
-        return 1
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {error.without_advice if isinstance(error, MismatchError) else error}', file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         needed = (error.name or '').split('.')[0]
