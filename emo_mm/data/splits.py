@@ -30,20 +30,20 @@ class DataRequest:
     Attributes:
         data_root: Folder of the data set. The other paths may be relative to it or to the working directory.
         train_ann: COCO annotation file of the training split (detection), or its folder of masks (segmentation).
-        val_ann: The same for the validation split.
-        test_ann: The same for the test split.
-        train_images: Folder of the training images (for classification: the tree of class folders).
-        val_images: The same for the validation split.
-        test_images: The same for the test split.
+        train_images: Folder of the training images; for classification the tree of class folders.
+        val_ann: Annotation file or folder of masks of the validation split.
+        val_images: Folder of the validation images.
+        test_ann: Annotation file or folder of masks of the test split.
+        test_images: Folder of the test images.
         classes: Text file of class names, one per line or ``index name``.
     """
 
     data_root: str | None = None
     train_ann: str | None = None
-    val_ann: str | None = None
-    test_ann: str | None = None
     train_images: str | None = None
+    val_ann: str | None = None
     val_images: str | None = None
+    test_ann: str | None = None
     test_images: str | None = None
     classes: str | None = None
 

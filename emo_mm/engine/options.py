@@ -1,9 +1,9 @@
-"""What a run is asked to do."""
+"""What the command line of ``train`` and ``test`` gives. It imports nothing slow, as the help is made from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from emo_mm.data.splits import DataRequest
 
@@ -13,31 +13,33 @@ class RunOptions:
     """What the command line of ``train`` and ``test`` gives.
 
     Attributes:
-        config: Name or path of the config.
-        work_dir: Where logs, checkpoints and pictures go; ``work_dirs/<name>`` if None.
-        cfg_options: Dotted keys of the config to new values.
-        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        config: Name of a config (``emo-mm list`` shows them), or path of one.
+        work_dir: Folder for logs, checkpoints and pictures; ``work_dirs/<name>`` if not given.
+        cfg_options: Settings of the config to override: dotted keys with their values.
+        launcher: What starts the processes of a run on several GPUs or machines.
         data: The user's own data set, or another place of the config's; empty for the config's data as they are.
         batch_size: Training images per process.
         workers: Loader processes per process.
-        cache: Where to keep decoded images, ``ram`` or ``disk``; None decodes them each time.
-        cache_gb: What those may take, in 10^9 bytes; half of what is free if None.
-        check: How images are checked before the run: ``quick`` or ``full``; None passes over the check.
-        bad_data: What to do about faulty images and annotations: ``error`` or ``skip``.
-        dry_run: Print what the options and the data change in the config, and stop before anything is built.
+        cache: Keep decoded images: in memory for this run (``ram``), or on the disk for later runs too (``disk``). None
+            decodes them each time.
+        cache_gb: Size of the cache in 10^9 bytes; half of what is free if not given.
+        check: Check the images before the run: read their headers and ends (``quick``), or decode them all (``full``).
+            None leaves the files unread.
+        bad_data: Stop at faulty images and annotations (``error``), or leave them out (``skip``).
+        dry_run: Print what the options and data change in the config, and stop before anything is built.
     """
 
     config: str
     work_dir: str | None = None
     cfg_options: dict[str, Any] = field(default_factory=dict)
-    launcher: str = 'none'
+    launcher: Literal['none', 'pytorch', 'slurm', 'mpi'] = 'none'
     data: DataRequest = field(default_factory=DataRequest)
     batch_size: int | None = None
     workers: int | None = None
-    cache: str | None = None
+    cache: Literal['ram', 'disk'] | None = None
     cache_gb: float | None = None
-    check: str | None = 'quick'
-    bad_data: str = 'error'
+    check: Literal['quick', 'full'] | None = 'quick'
+    bad_data: Literal['error', 'skip'] = 'error'
     dry_run: bool = False
 
 
@@ -46,16 +48,17 @@ class TrainOptions(RunOptions):
     """What the command line of ``train`` gives beyond that.
 
     Attributes:
-        resume: ``auto`` for the newest checkpoint of the work directory, or a checkpoint.
-        amp: Whether to train in mixed precision.
-        auto_scale_lr: Whether to scale the learning rate with the total batch size.
-        weights: Weights to start the backbone from (a path, an address or the name of published weights), or ``none``
-            to train from scratch; None keeps what the config says.
-        epochs: Length of the training; the schedule is stretched to it.
-        iters: The same for a training counted in iterations.
+        resume: Continue from the newest checkpoint of the work directory (``auto``), or from the given file.
+        amp: Train in mixed precision (on a GPU).
+        auto_scale_lr: Scale the learning rate with the total batch size.
+        weights: Weights to start the backbone from: a file, an address, the name of published weights, or ``none`` to
+            train from scratch. None keeps what the config says.
+        epochs: Length of the training in epochs; the schedule is stretched to it.
+        iters: Length of the training in iterations, where the config counts them; the schedule is stretched to it.
         lr: Base learning rate.
         seed: Seed of the random number generators.
-        skip_non_finite: Steps that may be left out where the loss or a gradient is not finite, before that is an error.
+        skip_non_finite: Skip up to this many steps whose loss or gradients are not finite, instead of stopping at the
+            first.
     """
 
     resume: str | None = None
@@ -74,17 +77,17 @@ class EvaluateOptions(RunOptions):
     """What the command line of ``test`` gives beyond that.
 
     Attributes:
-        checkpoint: The checkpoint, with every tensor of the model; or an exported file, which then runs in its own
+        checkpoint: A checkpoint of the whole model; or an exported file (``.onnx``, ``.xml``), which runs in its own
             runtime.
-        out: JSON file to write the metrics to; ``test_metrics.json`` of the work directory if None.
-        show_dir: Folder for pictures of the predictions; none if None.
-        format_only: Whether to write the files that the test servers of COCO and ADE20K take, to ``submission`` in the
-            work directory, instead of computing metrics: no truth is needed then.
-        reduced_decoding: Whether to decode JPEG files far larger than needed at a fraction of their size; figures may
-            change slightly.
+        out: JSON file for the metrics; ``test_metrics.json`` of the work directory if not given.
+        show_dir: Folder for pictures of the predictions; none are drawn if not given.
+        format_only: Write the files that the test servers of COCO and ADE20K take, to ``submission`` in the work
+            directory, instead of computing metrics. The test set then needs no annotations.
+        reduced_decoding: Decode JPEG files far larger than needed at a fraction of their size, which may change the
+            metrics slightly.
     """
 
-    checkpoint: str = ''
+    checkpoint: str = field(kw_only=True)
     out: str | None = None
     show_dir: str | None = None
     format_only: bool = False

@@ -25,20 +25,20 @@ class ExportOptions:
     Attributes:
         model: Name or path of a config; or a checkpoint of our training, which carries its config.
         weights: A checkpoint of the whole model, for a config.
-        format: A key of ``FORMATS``.
-        input: ``SIDE`` or ``HEIGHTxWIDTH`` in pixels; None takes what the test pipeline makes of a photograph.
-        dynamic: Comma-separated axes of the input that stay open: ``batch``, ``height``, ``width``.
+        format: Format of the file: onnx, openvino, torch, litert, executorch, ncnn, mnn or coreml.
+        input: Size of the input in pixels, SIDE or HEIGHTxWIDTH; what the config makes of a photograph if not given.
+        dynamic: Axes of the input that stay open, with commas between: batch, height, width.
         batch: Images at once, where the axis is not open.
-        nms: Whether boxes are selected in the ``graph`` or by who reads its outputs (``none``).
-        half: Whether weights are stored in half precision.
-        int8: Whether the network is quantized to 8 bits.
-        uint8: Whether the input is pixels, (N, H, W, 3) and red first, which the graph normalises.
-        logits: Whether a segmenter gives its logits instead of the label map.
-        images: Folder of photographs to check with, and to calibrate int8 by; random images if None.
-        data_root: Data set to print the metric by, before and after the loss of precision; no metric if None.
-        out: The file to write; named after model, size and precision if None.
-        tolerance: Largest error, relative to the largest value; that of the precision if None.
-        threads: Threads of the runtime in the check; all cores if None.
+        nms: Select boxes in the graph (``graph``), or leave that to whoever reads its outputs (``none``).
+        half: Store the weights in half precision.
+        int8: Quantize the network to 8 bits, calibrated by the photographs of ``--calibration`` (experimental).
+        uint8: Take RGB pixels, (N, H, W, 3), as the input, and normalise them in the graph.
+        logits: Give a segmenter's logits instead of its label map.
+        images: Folder of photographs to calibrate int8 by and to check with; random images if not given.
+        data_root: Data set to print the metric by, before and after the loss of precision; no metric if not given.
+        out: File to write; named after model, size and precision if not given.
+        tolerance: Largest error, relative to the largest value; that of the precision if not given.
+        threads: Threads of the runtime in the check; all cores if not given.
     """
 
     model: str

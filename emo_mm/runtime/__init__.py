@@ -11,8 +11,27 @@ It needs NumPy, Pillow and the runtime of the file: ONNX Runtime or OpenVINO. Op
 
 from __future__ import annotations
 
-from emo_mm.runtime.metadata import Metadata
-from emo_mm.runtime.predictor import Outcome, Predictor
-from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
+from typing import TYPE_CHECKING
+
+from emo_mm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from emo_mm.runtime.metadata import Metadata
+    from emo_mm.runtime.predictor import Outcome, Predictor
+    from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
 
 __all__ = ['Classification', 'Detections', 'Metadata', 'Outcome', 'Predictor', 'Result', 'Segmentation']
+
+# The description of a file can be read without NumPy.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        'Classification': 'results',
+        'Detections': 'results',
+        'Metadata': 'metadata',
+        'Outcome': 'predictor',
+        'Predictor': 'predictor',
+        'Result': 'results',
+        'Segmentation': 'results',
+    },
+)

@@ -5,8 +5,7 @@ The names below are imported on first use, so that listing the weights does not 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from emo_mm.lazy import lazy_names
 
 # Endings of checkpoints.
 CHECKPOINT_SUFFIXES = ('.pth', '.pt', '.safetensors')
@@ -23,9 +22,4 @@ _HOMES = {
     'use_safe_loading': 'toolbox',
 }
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(import_module(f'{__name__}.{_HOMES[name]}'), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -64,7 +64,7 @@ def test_files_for_a_server_are_refused_where_no_evaluator_writes_them(tmp_path)
 def test_pictures_are_refused_where_no_hook_draws(hooks):
     cfg = Config(dict(default_scope='mmdet', default_hooks=hooks))
     with pytest.raises(UserError, match='DetVisualizationHook'):
-        take(cfg, [testing.pictures], EvaluateOptions('x', show_dir='pictures'), 'test')
+        take(cfg, [testing.pictures], EvaluateOptions('x', checkpoint='x.pth', show_dir='pictures'), 'test')
 
 
 def test_the_run_reads_what_the_dry_run_told(shapes, tmp_path, monkeypatch, capsys):

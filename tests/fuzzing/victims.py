@@ -154,8 +154,8 @@ def checkpoint_reader(folder: Path) -> Victim:
 def onnx_reader(folder: Path) -> Victim:
     """Predict with a deployed file, and write the result as ``emo-mm predict`` does."""
     from emo_mm.errors import UserError
-    from emo_mm.predict.command import _line
     from emo_mm.predict.outputs import Writer
+    from emo_mm.predict.run import result_line
     from emo_mm.runtime import Predictor
     from emo_mm.runtime.sources import Item
 
@@ -175,7 +175,7 @@ def onnx_reader(folder: Path) -> Victim:
         writer = Writer(folder / 'out', predictor.metadata, save_json=True, save_images=True, save_masks=True)
         writer.write(outcome)
         writer.close()
-        _line(outcome, predictor.metadata.classes)
+        result_line(outcome, predictor.metadata.classes)
         if path.name.startswith('bytes') and _told(outcome.result) not in undamaged:
             raise WrongAnswerError('another result')
 
