@@ -135,7 +135,7 @@ class MobilePyramid(BaseModule):
             )
         # One copy of the image here, and every convolution, norm and window below works on its innermost axis.
         x = self.stem(x.contiguous(memory_format=self.memory_format))
-        maps = {}  # of those to return only: the others' memory is soon wanted
+        maps = {}  # of those to return only: the others' memory is soon needed
         for index in range(max(self.out_indices) + 1):
             x = x if index == 0 else self.stages[index - 1](x)
             if index in self.out_indices:

@@ -74,8 +74,8 @@ def read_scalars(work_dir: str | Path) -> Scalars:
     """Read every `<timestamp>/vis_data/scalars.json` of a work directory.
 
     A later run replaces what an earlier one logged from its first iteration on, so a resumed training reads as one and
-    a training begun anew hides the old one. Files without a training line, as a test leaves them, are passed over, and
-    so is a last line that a killed process left half written.
+    a training that started over hides the old one. Files without a training line, as a test leaves them, are skipped,
+    and so is a last line that a killed process left half written.
 
     Args:
         work_dir: Work directory of a training.

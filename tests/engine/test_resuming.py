@@ -177,13 +177,13 @@ def empty(path):
         (empty, 'empty'),
     ],
 )
-def test_a_broken_checkpoint_is_passed_over_though_the_pointer_names_it(work_dir, damage, reason):
+def test_a_broken_checkpoint_is_skipped_though_the_pointer_names_it(work_dir, damage, reason):
     damage(work_dir / 'epoch_4.pth')
     cfg = toy.config(work_dir)
     lines = resume(cfg, 'auto')
     assert cfg.load_from == str(work_dir / 'epoch_3.pth')
     assert len(lines) == 2
-    assert 'passed over' in lines[0] and 'epoch_4.pth' in lines[0] and reason in lines[0]  # noqa: PT018
+    assert 'skipped' in lines[0] and 'epoch_4.pth' in lines[0] and reason in lines[0]  # noqa: PT018
     assert lines[1] == f'resuming from {work_dir}/epoch_3.pth (epoch 3, iteration 15)'
     with pytest.raises(UserError, match=rf'--resume .*epoch_4\.pth.*{reason}'):
         resume(cfg, str(work_dir / 'epoch_4.pth'))
@@ -193,7 +193,7 @@ def test_the_newest_checkpoint_is_the_one_written_last_whatever_the_pointer_and_
     (work_dir / 'last_checkpoint').write_text('')  # half written
     (work_dir / 'epoch_3.pth').touch()
     assert newest_checkpoint(work_dir)[0].path == work_dir / 'epoch_4.pth'
-    # A training begun anew in the folder of an old one that went further.
+    # A training that started over in the folder of an old one that went further.
     checkpoint = torch.load(work_dir / 'epoch_3.pth', weights_only=True)
     checkpoint['resume']['saved_at'] += 1000
     torch.save(checkpoint, work_dir / 'epoch_3.pth')
@@ -229,7 +229,7 @@ def test_the_seed_of_the_run_is_taken_over(work_dir):
     resume(cfg, 'auto')
     assert cfg.randomness.seed == 3
     cfg.randomness = dict(seed=5)
-    assert 'seed 5 is left aside' in resume(cfg, 'auto')[-1]
+    assert 'seed 5 is not used' in resume(cfg, 'auto')[-1]
     assert cfg.randomness.seed == 3
 
 

@@ -52,9 +52,9 @@ class ResumePoint:
 
 
 def make_resumable(cfg: Config) -> list[str]:
-    """Let a config save checkpoints that survive, and loops that go on in the midst of an epoch.
+    """Let a config save checkpoints that survive, and loops that go on in the middle of an epoch.
 
-    MMEngine's own hook and loops are exchanged for those of this package. Others stay, and so does a hook that writes
+    MMEngine's own hook and loops are replaced by those of this package. Others stay, and so does a hook that writes
     elsewhere than to local files.
 
     Returns:
@@ -86,30 +86,30 @@ def resume(cfg: Config, asked: str) -> list[str]:
         asked: A file, or ``auto`` for the newest complete checkpoint of the work directory.
 
     Returns:
-        Lines to print: which checkpoint it is, and which were passed over.
+        Lines to print: which checkpoint it is, and which were skipped.
 
     Raises:
         UserError: If the file cannot be resumed from, or none of the work directory's can.
     """
     if asked == 'auto':
-        checkpoint, passed_over = newest_checkpoint(Path(cfg.work_dir))
+        checkpoint, skipped = newest_checkpoint(Path(cfg.work_dir))
         if checkpoint is None:
             cfg.resume = False
             return [f'{cfg.work_dir} holds no checkpoint yet: the training starts from its beginning']
     else:
         try:
-            checkpoint, passed_over = read_resume_point(Path(asked)), []
+            checkpoint, skipped = read_resume_point(Path(asked)), []
         except UserError as error:
             raise UserError(f'--resume {error}') from None
     _check_classes(cfg, checkpoint)
     cfg.resume = True
     cfg.load_from = str(checkpoint.path)
-    lines = [*(f'passed over {reason}' for reason in passed_over), f'resuming from {checkpoint}']
+    lines = [*(f'skipped {reason}' for reason in skipped), f'resuming from {checkpoint}']
     given = (cfg.get('randomness') or {}).get('seed')
     if checkpoint.seed is not None and given != checkpoint.seed:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=checkpoint.seed)
         if given is not None:
-            lines.append(f'seed {given} is left aside: the run goes on with its own, {checkpoint.seed}')
+            lines.append(f'seed {given} is not used: the run goes on with its own, {checkpoint.seed}')
     return lines
 
 
@@ -133,7 +133,7 @@ def _check_classes(cfg: Config, checkpoint: ResumePoint) -> None:
 
 
 def newest_checkpoint(work_dir: Path) -> tuple[ResumePoint | None, list[str]]:
-    """Return the newest complete checkpoint of a work directory, and why others were passed over.
+    """Return the newest complete checkpoint of a work directory, and why others were skipped.
 
     The newest is the one that was written last, whatever its name, and whatever the file ``last_checkpoint`` says.
 
@@ -141,7 +141,7 @@ def newest_checkpoint(work_dir: Path) -> tuple[ResumePoint | None, list[str]]:
         work_dir: The directory; where ``last_checkpoint`` points elsewhere, that folder is searched too.
 
     Returns:
-        The checkpoint, None where there is none at all; and a line for each that was passed over.
+        The checkpoint, None where there is none at all; and a line for each that was skipped.
 
     Raises:
         UserError: If there are checkpoints and none is complete.
@@ -151,29 +151,29 @@ def newest_checkpoint(work_dir: Path) -> tuple[ResumePoint | None, list[str]]:
     with suppress(OSError, UnicodeDecodeError):
         folders.append(Path(pointer.read_text().strip()).parent)
     paths = {path.resolve(): path for folder in folders for path in folder.glob('*.pth')}
-    readable, passed_over = [], []
+    readable, skipped = [], []
     for path in sorted(paths.values()):
         if path.name.startswith('best_'):
             continue  # without the state of the optimizer
         try:
             readable.append(_glance(path))
         except UserError as error:
-            passed_over.append(str(error))
+            skipped.append(str(error))
     for found in sorted(readable, key=lambda found: (found.saved_at, found.iteration), reverse=True):
         try:
-            return read_resume_point(found.path), passed_over
+            return read_resume_point(found.path), skipped
         except UserError as error:
-            passed_over.append(str(error))
-    if passed_over:
+            skipped.append(str(error))
+    if skipped:
         raise UserError(
-            f'{work_dir} holds no complete checkpoint to go on from; leave out --resume to begin anew\n  '
-            + '\n  '.join(passed_over)
+            f'{work_dir} holds no complete checkpoint to go on from; leave out --resume to start over\n  '
+            + '\n  '.join(skipped)
         )
     return None, []
 
 
 def read_resume_point(path: Path) -> ResumePoint:
-    """Read a checkpoint whole and check that a training can go on from it.
+    """Read all of a checkpoint and check that a training can go on from it.
 
     Raises:
         UserError: If it is damaged, or lacks what a training needs.
