@@ -25,6 +25,11 @@ class Task:
         demo: Config of its demonstration.
         demo_metric: Metric that the demonstration prints, as the toolbox logs it.
         collate: Function by which the toolbox's loaders put batches together.
+        outputs: What deployed files of it may give, the ``kind`` in their description.
+        selects_boxes: Whether boxes are selected from what they give.
+        metrics: Metrics to draw over a training, as the toolbox logs them.
+        metric_unit: What the metrics are in.
+        pictures: Function that draws predictions of a training into its work directory, as ``module:function``.
     """
 
     name: TaskName
@@ -36,6 +41,11 @@ class Task:
     demo: str
     demo_metric: str
     collate: str
+    outputs: tuple[str, ...]
+    selects_boxes: bool
+    metrics: tuple[str, ...]
+    metric_unit: str
+    pictures: str
 
 
 _ROWS = (
@@ -49,6 +59,11 @@ _ROWS = (
         demo='ssdlite_emo_1m_demo',
         demo_metric='coco/bbox_mAP_50',
         collate='pseudo_collate',
+        outputs=('boxes', 'detections'),
+        selects_boxes=True,
+        metrics=('coco/bbox_mAP', 'coco/bbox_mAP_50'),
+        metric_unit='average precision (0 to 1)',
+        pictures='emo_mm.engine.report:draw_detections',
     ),
     Task(
         name='seg',
@@ -60,6 +75,11 @@ _ROWS = (
         demo='deeplabv3_emo_1m_demo',
         demo_metric='mIoU',
         collate='pseudo_collate',
+        outputs=('labels', 'logits'),
+        selects_boxes=False,
+        metrics=('mIoU', 'mAcc'),
+        metric_unit='per cent',
+        pictures='emo_mm.engine.report:draw_masks',
     ),
     Task(
         name='cls',
@@ -71,6 +91,11 @@ _ROWS = (
         demo='emo_1m_demo',
         demo_metric='accuracy/top1',
         collate='default_collate',
+        outputs=('probabilities',),
+        selects_boxes=False,
+        metrics=('accuracy/top1', 'accuracy/top5'),
+        metric_unit='per cent',
+        pictures='emo_mm.engine.report:draw_labels',
     ),
 )
 TASKS: dict[str, Task] = {row.name: row for row in _ROWS}

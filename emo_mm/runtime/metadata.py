@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from emo_mm.errors import UserError, printable
+from emo_mm.tasks import TASKS, TaskName
 
 KEY = 'emo_mm'
 FORMAT_VERSION = 1
@@ -187,7 +188,7 @@ class Metadata:
     format_version: int
     emo_mm_version: str
     model: str
-    task: Literal['det', 'seg', 'cls']
+    task: TaskName
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     input: InputSpec
@@ -203,9 +204,9 @@ class Metadata:
         _check(1 <= len(self.classes) <= MAX_CLASSES, 'classes', len(self.classes), f'1 to {MAX_CLASSES} names')
         _check(len(self.palette) in (0, len(self.classes)), 'palette', len(self.palette), 'a colour for each class')
         _check(all(0 <= v <= 255 for c in self.palette for v in c), 'palette', 'a colour', 'made of 0 to 255')
-        kinds = {'det': ('boxes', 'detections'), 'seg': ('labels', 'logits'), 'cls': ('probabilities',)}[self.task]
-        _check(self.output.kind in kinds, 'output.kind', self.output.kind, f'{" or ".join(kinds)} with {self.task}')
-        _check((self.nms is not None) == (self.task == 'det'), 'nms', self.nms, 'given for detectors only')
+        task, kind = TASKS[self.task], self.output.kind
+        _check(kind in task.outputs, 'output.kind', kind, f'{" or ".join(task.outputs)} with {task.name}')
+        _check((self.nms is not None) == task.selects_boxes, 'nms', self.nms, 'given for detectors only')
         if self.output.kind == 'boxes':
             by_level = self.nms is not None and self.nms.nms_pre is not None and self.output.levels is None
             _check(len(self.output.names) == 2 + by_level, 'output.names', self.output.names, 'two, or levels too')
