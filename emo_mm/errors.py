@@ -7,7 +7,7 @@ _LONGEST_QUOTED = 300  # characters of a line of another error
 
 
 class UserError(ValueError):
-    """A fault in what the user gave: a path, a name, a file or a setting.
+    """An error in what the user gave: a path, a name, a file or a setting.
 
     The message is one line (or a short block) that names the offending thing and the fix; the command line prints it
     without a traceback and exits with 1. What files hold may be in it: characters that steer a terminal are escaped,
@@ -59,7 +59,7 @@ def first_line(error: BaseException, with_type: bool = False) -> str:
 def last_line(error: BaseException, with_type: bool = False) -> str:
     """Return the last line of what an error says, as :func:`first_line` does.
 
-    It is the one that tells where a text ends in the error itself: that of an import that failed, or of an error that
+    It is the one that counts where a text ends in the error itself: that of an import that failed, or of an error that
     comes with the traceback of another process.
     """
     return _line(error, -1, with_type)

@@ -41,8 +41,13 @@ class Task:
         demo: Config of its demonstration.
         demo_metric: Metric that the demonstration prints, as the toolbox logs it.
         collate: Function by which the toolbox's loaders put batches together.
-        pictures: How the toolbox is told to draw the predictions of a test.
+        test_pictures: How the toolbox is told to draw the predictions of a test.
         submission: Settings of the evaluator that writes what a test server takes; None where there is none.
+        outputs: What deployed files of it may give, the ``kind`` in their description.
+        selects_boxes: Whether boxes are selected from what they give.
+        metrics: Metrics to draw over a training, as the toolbox logs them.
+        metric_unit: What the metrics are in.
+        pictures: Function that draws predictions of a training into its work directory, as ``module:function``.
     """
 
     name: TaskName
@@ -54,8 +59,13 @@ class Task:
     demo: str
     demo_metric: str
     collate: str
-    pictures: Pictures
+    test_pictures: Pictures
     submission: Mapping[str, Any] | None
+    outputs: tuple[str, ...]
+    selects_boxes: bool
+    metrics: tuple[str, ...]
+    metric_unit: str
+    pictures: str
 
 
 _ROWS = (
@@ -69,8 +79,13 @@ _ROWS = (
         demo='ssdlite_emo_1m_demo',
         demo_metric='coco/bbox_mAP_50',
         collate='pseudo_collate',
-        pictures=Pictures('DetVisualizationHook', {'draw': True, 'test_out_dir': '{folder}'}),
+        test_pictures=Pictures('DetVisualizationHook', {'draw': True, 'test_out_dir': '{folder}'}),
         submission={'outfile_prefix': '{folder}/results'},
+        outputs=('boxes', 'detections'),
+        selects_boxes=True,
+        metrics=('coco/bbox_mAP', 'coco/bbox_mAP_50'),
+        metric_unit='average precision (0 to 1)',
+        pictures='emo_mm.engine.report:draw_detections',
     ),
     Task(
         name='seg',
@@ -82,8 +97,13 @@ _ROWS = (
         demo='deeplabv3_emo_1m_demo',
         demo_metric='mIoU',
         collate='pseudo_collate',
-        pictures=Pictures('SegVisualizationHook', {'draw': True, 'interval': 1}, {'save_dir': '{folder}'}),
+        test_pictures=Pictures('SegVisualizationHook', {'draw': True, 'interval': 1}, {'save_dir': '{folder}'}),
         submission={'output_dir': '{folder}'},
+        outputs=('labels', 'logits'),
+        selects_boxes=False,
+        metrics=('mIoU', 'mAcc'),
+        metric_unit='per cent',
+        pictures='emo_mm.engine.report:draw_masks',
     ),
     Task(
         name='cls',
@@ -95,8 +115,13 @@ _ROWS = (
         demo='emo_1m_demo',
         demo_metric='accuracy/top1',
         collate='default_collate',
-        pictures=Pictures('VisualizationHook', {'enable': True, 'interval': 1, 'out_dir': '{folder}'}),
+        test_pictures=Pictures('VisualizationHook', {'enable': True, 'interval': 1, 'out_dir': '{folder}'}),
         submission=None,
+        outputs=('probabilities',),
+        selects_boxes=False,
+        metrics=('accuracy/top1', 'accuracy/top5'),
+        metric_unit='per cent',
+        pictures='emo_mm.engine.report:draw_labels',
     ),
 )
 TASKS: dict[str, Task] = {row.name: row for row in _ROWS}

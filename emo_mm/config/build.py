@@ -25,7 +25,7 @@ def build_model(name: str | Path, weights: str | Path | None = None) -> nn.Modul
             model draws those to train from.
 
     Raises:
-        UserError: If the config or the weights cannot be had, or do not fit each other.
+        UserError: If the config or the weights cannot be loaded, or do not fit each other.
     """
     model = build_from_config(get_config(name))
     if weights is not None:
@@ -39,7 +39,7 @@ def build_from_config(cfg: Config) -> nn.Module:
     """Build the model of a config that was read, with random weights, in eval mode.
 
     Raises:
-        UserError: If the toolbox of the config cannot be had, or the config describes no model that can be built.
+        UserError: If the toolbox of the config cannot be imported, or the config describes no model that can be built.
     """
     from mmengine.registry import MODELS, DefaultScope
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -34,25 +35,43 @@ _NO_ARGUMENTS = {'type', 'priority', 'constructor', 'paramwise_cfg', 'convert_to
 
 
 def check_arguments(cfg: Config, keys: Iterable[str]) -> None:
-    """Check that parts of a config have the arguments that dotted keys name, where the class of a part tells.
+    """Check that parts of a config have the arguments that dotted keys name, where the class of a part is known.
 
-    MMEngine tells a wrong argument when it builds the part, some parts only after the data were loaded.
+    MMEngine finds a wrong argument when it builds the part, some parts only after the data were loaded.
+
+    Args:
+        cfg: The config.
+        keys: The keys, such as ``optim_wrapper.optimizer.lr``.
 
     Raises:
         UserError: If a class has no such argument; the message suggests one that comes near.
     """
     for key in keys:
         *parents, name = key.split('.')
-        part: Any = cfg
-        for parent in parents:
-            is_index = isinstance(part, (list, tuple)) and parent.isdecimal() and int(parent) < len(part)
-            part = part[int(parent)] if is_index else part.get(parent) if isinstance(part, dict | type(cfg)) else None
+        part = _part_at(cfg, parents)
         kind = _class_of(part) if isinstance(part, dict) else None
-        if kind is None or name in _NO_ARGUMENTS:
-            continue
-        arguments = inspect.signature(kind).parameters
-        if name not in arguments and not any(one.kind is one.VAR_KEYWORD for one in arguments.values()):
-            raise UserError(f'{key}: {kind.__name__} has no argument {name!r}{_suggestion(name, arguments)}')
+        if kind is not None and name not in _NO_ARGUMENTS and not _takes(kind, name):
+            known = inspect.signature(kind).parameters
+            raise UserError(f'{key}: {kind.__name__} has no argument {name!r}{_suggestion(name, known)}')
+
+
+def _part_at(cfg: Config, path: Iterable[str]) -> Any:
+    """Return what a config holds below the given keys and indices; None if there is no such part."""
+    part: Any = cfg
+    for key in path:
+        if isinstance(part, dict | type(cfg)):
+            part = part.get(key)
+        elif isinstance(part, (list, tuple)) and key.isdecimal() and int(key) < len(part):
+            part = part[int(key)]
+        else:
+            return None
+    return part
+
+
+def _takes(kind: type, name: str) -> bool:
+    """Tell whether a class takes an argument by a name."""
+    arguments = inspect.signature(kind).parameters
+    return name in arguments or any(one.kind is one.VAR_KEYWORD for one in arguments.values())
 
 
 def _class_of(part: dict[str, Any]) -> type | None:
@@ -72,15 +91,18 @@ def _class_of(part: dict[str, Any]) -> type | None:
 
 
 def _class_that_failed(error: BaseException) -> type | None:
-    """Return the innermost class that MMEngine was about to build."""
-    found = None
-    trace = error.__traceback__
-    while trace is not None:
-        kind = trace.tb_frame.f_locals.get('obj_cls')
-        if trace.tb_frame.f_code.co_name == 'build_from_cfg' and inspect.isclass(kind):
-            found = kind
-        trace = trace.tb_next
-    return found
+    """Return the innermost class that MMEngine was about to build; None if it was building none.
+
+    The error has its name at most in its text, where the names of two classes of different libraries may be the same.
+    The class itself is a local variable of MMEngine's ``build_from_cfg``, whose frames the traceback still holds. If
+    another version of MMEngine calls either otherwise, the message lacks the class and the suggestion, no more.
+    """
+    classes = [
+        frame.f_locals.get('obj_cls')
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == 'build_from_cfg'
+    ]
+    return next((kind for kind in reversed(classes) if inspect.isclass(kind)), None)
 
 
 def _registries() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Hooks that mmengine lacks."""
+"""Hooks that MMEngine lacks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HISTORY_KEYS = ('log_history', 'count_history')
 
 @HOOKS.register_module()
 class PlainCheckpointHook(Hook):
-    """Writes checkpoints of plain data only: tensors, numbers, strings and containers.
+    """Write checkpoints of plain data only: tensors, numbers, strings and containers.
 
     MMEngine stores its logged scalars as objects. torch then refuses the file by default (``weights_only``), and the
     classic mmengine cannot resume what it saved. As plain data the file loads everywhere without running code.
@@ -68,7 +68,7 @@ def to_plain(value: Any) -> Any:
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """A progress bar over the whole training, with its loss and the time left.
+    """Show a progress bar over the whole training, with its loss and the time left.
 
     Where there is no terminal it is a line of text every ``seconds`` seconds.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ def write_report(runner: Runner, model: BaseModel, seconds: float) -> dict[str, 
     if not is_main_process():
         return {}
     work_dir = Path(runner.work_dir)
-    task = TASK_OF_SCOPE[runner.cfg.default_scope].name
+    task = TASK_OF_SCOPE[runner.cfg.default_scope]
     scalars = read_scalars(work_dir)
     checkpoint = best_checkpoint(work_dir)
     metrics = {
@@ -69,12 +70,12 @@ def write_report(runner: Runner, model: BaseModel, seconds: float) -> dict[str, 
         'versions': {'emo_mm': __version__, 'torch': torch.__version__},
     }
     write_json(work_dir / 'metrics.json', metrics)
-    plot_curves(work_dir, work_dir / 'curves.png', task)
+    plot_curves(work_dir, work_dir / 'curves.png', task.name)
     if runner.val_loop is not None:
         if checkpoint is not None:
             # Not through the runner: after a resumption its EMAHook would give back the weights that are not averaged.
             load_model(model, checkpoint)
-        {'det': _detections, 'seg': _masks, 'cls': _classes}[task](runner, model, work_dir)
+        pkgutil.resolve_name(task.pictures)(runner, model, work_dir)
     runner.logger.info(f'metrics, curves and pictures are in {work_dir}')
     return metrics
 
@@ -103,7 +104,14 @@ def _spread(runner: Runner, count: int) -> list[int]:
     return np.linspace(0, size - 1, min(count, size)).round().astype(int).tolist()
 
 
-def _detections(runner: Runner, model: BaseModel, work_dir: Path) -> None:
+def draw_detections(runner: Runner, model: BaseModel, work_dir: Path) -> None:
+    """Write validation images with their true and predicted boxes to ``predictions.png``.
+
+    Args:
+        runner: The runner after training.
+        model: The model to predict with.
+        work_dir: Folder of the picture.
+    """
     dataset = runner.val_dataloader.dataset
     indices = _spread(runner, SHEET_IMAGES)
     samples = _predict(runner, model, indices)
@@ -128,7 +136,14 @@ def _detections(runner: Runner, model: BaseModel, work_dir: Path) -> None:
     )
 
 
-def _masks(runner: Runner, model: BaseModel, work_dir: Path) -> None:
+def draw_masks(runner: Runner, model: BaseModel, work_dir: Path) -> None:
+    """Write validation images with their true and predicted masks to ``predictions.png``.
+
+    Args:
+        runner: As for :func:`draw_detections`.
+        model: Likewise.
+        work_dir: Likewise.
+    """
     samples = _predict(runner, model, _spread(runner, SHEET_IMAGES))
     meta = runner.val_dataloader.dataset.metainfo
     segmentation_sheet(
@@ -143,7 +158,14 @@ def _masks(runner: Runner, model: BaseModel, work_dir: Path) -> None:
     )
 
 
-def _classes(runner: Runner, model: BaseModel, work_dir: Path) -> None:
+def draw_labels(runner: Runner, model: BaseModel, work_dir: Path) -> None:
+    """Write validation images with their predicted classes to ``predictions.png``, and ``confusion.png``.
+
+    Args:
+        runner: As for :func:`draw_detections`.
+        model: Likewise.
+        work_dir: Likewise.
+    """
     dataset = runner.val_dataloader.dataset
     classes = dataset.metainfo['classes']
     samples = _predict(runner, model, _spread(runner, 3 * SHEET_IMAGES))

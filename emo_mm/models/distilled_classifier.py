@@ -130,7 +130,7 @@ class _Teacher:
         """Build the network and load its weights, once.
 
         Raises:
-            UserError: If it cannot be built, or its weights cannot be had or do not fit.
+            UserError: If it cannot be built, or its weights cannot be loaded or do not fit.
         """
         if self.network is None:
             if self.checkpoint is None and not (self.config.get('pretrained') or self.config.get('checkpoint_path')):
@@ -164,14 +164,14 @@ class _Teacher:
         if not isinstance(taught, Tensor) or taught.dim() != 2:
             raise UserError(
                 f'the teacher, {self.config.get("type")}, answers with {type(taught).__name__}; a classifier of one '
-                'label and one head is wanted'
+                'label and one head is expected'
             )
         return taught
 
     def _build(self) -> nn.Module:
         try:
             return MMPRETRAIN_MODELS.build(deepcopy(self.config))
-        except Exception as error:  # a missing package, a download that fails, a fault in the config
+        except Exception as error:  # a missing package, a download that fails, an error in the config
             raise UserError(
                 f'the teacher, {self.config.get("type")}, cannot be built: {type(error).__name__}: {error}; for a '
                 'teacher of timm `pip install timm`, and without network access give a file: --cfg-options '
@@ -179,13 +179,13 @@ class _Teacher:
             ) from error
 
 
-def _renormalised(inputs: Tensor, done: Any, wanted: Any) -> Tensor:
+def _renormalised(inputs: Tensor, done: Any, expected: Any) -> Tensor:
     """Return images (N, 3, H, W) that one preprocessor has normalised as another one would have."""
     mean, std = _statistics(done, inputs)
-    wanted_mean, wanted_std = _statistics(wanted, inputs)
-    if done.to_rgb != wanted.to_rgb:
+    expected_mean, expected_std = _statistics(expected, inputs)
+    if done.to_rgb != expected.to_rgb:
         inputs, mean, std = inputs.flip(1), mean.flip(0), std.flip(0)
-    return torch.addcmul((mean - wanted_mean) / wanted_std, inputs, std / wanted_std)
+    return torch.addcmul((mean - expected_mean) / expected_std, inputs, std / expected_std)
 
 
 def _statistics(preprocessor: Any, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,10 +12,8 @@ from torch.compiler import is_compiling
 
 from emo_mm.models.layers import IRMB
 from emo_mm.models.names import CONTAINERS, OfficialNames, native_names
+from emo_mm.models.settings import StageSettings, pyramid_settings
 from emo_mm.registry import INITIALIZERS
-
-STAGE_NORMS = ('bn', 'bn', 'ln', 'ln')
-STAGE_ACTS = ('silu', 'silu', 'gelu', 'gelu')
 
 
 class MobilePyramid(BaseModule):
@@ -72,51 +69,54 @@ class MobilePyramid(BaseModule):
         if init_cfg is not None and not isinstance(init_cfg, Mapping):
             raise ValueError(f'init_cfg is {init_cfg!r}; it must be a dict')
         super().__init__(init_cfg=dict(init_cfg) if init_cfg is not None else None)
-        settings = _arch_settings(arch, self.archs)
-        depths, embed_dims = settings['depths'], settings['embed_dims']
-        if drop_path_rate is None:
-            drop_path_rate = settings['drop_path_rate']
-        if not _is_number(drop_path_rate) or not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate is {drop_path_rate}; it must be at least 0 and below 1')
-        if not _is_whole(in_channels) or in_channels < 1:
-            raise ValueError(f'in_channels is {in_channels}; it must be at least 1')
-        if frozen_stages not in range(-1, 5):
-            raise ValueError(f'frozen_stages is {frozen_stages}; it must be -1 (nothing), 0 (the stem) or 1 to 4')
+        settings = pyramid_settings(
+            self.archs, arch, in_channels, out_indices, window_size, drop_path_rate, frozen_stages
+        )
         self.arch = arch if isinstance(arch, str) else 'custom'
         self.in_channels = in_channels
-        self.out_indices = _normalised_indices(out_indices)
-        self.window_sizes = _window_sizes(window_size)
+        self.out_indices = settings.out_indices
+        self.window_sizes = tuple(stage.window_size for stage in settings.stages)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        self.stem, stem_dim = self.make_stem(in_channels, embed_dims)
-        widths = (stem_dim, *embed_dims)
-        self.out_channels = tuple(widths[i] for i in self.out_indices)
-        self.out_strides = tuple(2 ** (i + 1) for i in self.out_indices)
 
-        self.stages = nn.ModuleList()
-        drop_rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist())
-        for k in range(4):
-            blocks = [
-                self.block(
-                    widths[k] if i == 0 else embed_dims[k],
-                    embed_dims[k],
-                    # The block that halves the map widens twice as much and does not attend.
-                    expand_ratio=settings['expand_ratio'][k] * (2 if i == 0 else 1),
-                    kernel_size=settings['kernel_size'][k],
-                    stride=2 if i == 0 else 1,
-                    norm=STAGE_NORMS[k],
-                    act=STAGE_ACTS[k],
-                    num_heads=0 if i == 0 else settings['num_heads'][k],
-                    window_size=self.window_sizes[k],
-                    drop_path_rate=next(drop_rates),
-                    with_cp=with_cp,
-                )
-                for i in range(depths[k])
-            ]
-            self.stages.append(nn.Sequential(*blocks))
+        self.stem, stem_dim = self.make_stem(in_channels, settings.dims)
+        dims = (stem_dim, *settings.dims)
+        self.out_channels = tuple(dims[i] for i in self.out_indices)
+        self.out_strides = tuple(2 ** (i + 1) for i in self.out_indices)
+        depths = [stage.depth for stage in settings.stages]
+        drop_path_rates = torch.linspace(0, settings.drop_path_rate, sum(depths), device='cpu').split(depths)
+        self.stages = nn.ModuleList(
+            self._make_stage(in_dim, stage, rates.tolist(), with_cp)
+            for in_dim, stage, rates in zip(dims[:-1], settings.stages, drop_path_rates, strict=True)
+        )
 
         self.register_load_state_dict_pre_hook(_rename_official_keys)
         self._freeze()
+
+    @classmethod
+    def _make_stage(
+        cls, in_dim: int, stage: StageSettings, drop_path_rates: Sequence[float], with_cp: bool
+    ) -> nn.Sequential:
+        """Return the blocks of a stage, of which the first halves the map, widens twice as much and does not attend."""
+        blocks = []
+        for i, rate in enumerate(drop_path_rates):
+            first = i == 0
+            blocks.append(
+                cls.block(
+                    in_dim if first else stage.dim,
+                    stage.dim,
+                    expand_ratio=stage.expand_ratio * (2 if first else 1),
+                    kernel_size=stage.kernel_size,
+                    stride=2 if first else 1,
+                    norm=stage.norm,
+                    act=stage.act,
+                    num_heads=0 if first else stage.num_heads,
+                    window_size=stage.window_size,
+                    drop_path_rate=rate,
+                    with_cp=with_cp,
+                )
+            )
+        return nn.Sequential(*blocks)
 
     @classmethod
     def make_stem(cls, in_channels: int, embed_dims: Sequence[int]) -> tuple[nn.Module, int]:
@@ -135,7 +135,7 @@ class MobilePyramid(BaseModule):
             )
         # One copy of the image here, and every convolution, norm and window below works on its innermost axis.
         x = self.stem(x.contiguous(memory_format=self.memory_format))
-        maps = {}  # of those to return only: the others' memory is soon wanted
+        maps = {}  # of those to return only: the others' memory is soon needed
         for index in range(max(self.out_indices) + 1):
             x = x if index == 0 else self.stages[index - 1](x)
             if index in self.out_indices:
@@ -189,59 +189,6 @@ class MobilePyramid(BaseModule):
         for part in (self.stem, *self.stages)[: self.frozen_stages + 1]:
             part.eval()
             part.requires_grad_(False)
-
-
-def _arch_settings(arch: str | Mapping[str, Any], archs: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the settings of a named or given architecture, checked."""
-    if isinstance(arch, str) and arch in archs:
-        return archs[arch]
-    if not isinstance(arch, Mapping):
-        raise ValueError(f'arch is {arch!r}; it must be one of {", ".join(map(repr, archs))} or a dict')
-    allowed = archs['1m'].keys()
-    unknown, missing = arch.keys() - allowed, allowed - arch.keys() - {'drop_path_rate'}
-    if unknown or missing:
-        raise ValueError(
-            f'arch has unknown keys {sorted(map(str, unknown))} and lacks {sorted(missing)}; '
-            f'its keys are {sorted(allowed)}'
-        )
-    for key in allowed - {'drop_path_rate'}:
-        if not isinstance(arch[key], Sequence) or len(arch[key]) != 4:
-            raise ValueError(f"arch['{key}'] is {arch[key]!r}; it must have one entry for each of the four stages")
-    for key in ('depths', 'embed_dims'):
-        if any(not _is_whole(value) or value < 1 for value in arch[key]):
-            raise ValueError(f"arch['{key}'] is {arch[key]!r}; its entries must be whole numbers of at least 1")
-    for dim, heads in zip(arch['embed_dims'], arch['num_heads'], strict=True):
-        if not _is_whole(heads) or heads < 0 or (heads and dim % heads):
-            raise ValueError(f"arch['num_heads'] has {heads!r} where embed_dims has {dim}; it must be 0 or a divisor")
-    if any(kernel not in (3, 5, 7, 9) for kernel in arch['kernel_size']):
-        raise ValueError(f"arch['kernel_size'] is {arch['kernel_size']!r}; its entries must be 3, 5, 7 or 9")
-    for dim, ratio in zip(arch['embed_dims'], arch['expand_ratio'], strict=True):
-        if not _is_number(ratio) or int(dim * ratio) < 1:
-            raise ValueError(f"arch['expand_ratio'] is {arch['expand_ratio']!r}; its entries must be numbers above 0")
-    return {'drop_path_rate': 0.0, **arch}
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _normalised_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
-    """Return indices from 0 to 4 for indices that may count from the end."""
-    if not isinstance(out_indices, Sequence) or not out_indices or any(i not in range(-5, 5) for i in out_indices):
-        raise ValueError(f'out_indices is {out_indices!r}; it must be a sequence of indices from 0 (stem) to 4')
-    return tuple(i % 5 for i in out_indices)
-
-
-def _window_sizes(window_size: int | Sequence[int]) -> tuple[int, ...]:
-    """Return one window size for each of the four stages."""
-    sizes = tuple(window_size) if isinstance(window_size, Sequence) else (window_size,) * 4
-    if len(sizes) != 4 or any(not _is_whole(size) for size in sizes):
-        raise ValueError(f'window_size is {window_size!r}; it must be a whole number or one for each of four stages')
-    return sizes
 
 
 def _rename_official_keys(

@@ -20,13 +20,13 @@ CHOICES = ('auto', 'off', 'torch')
 
 
 def choice() -> str:
-    """Return what ``EMO_MM_OPS`` chooses; an unknown word counts as ``auto``, and ``emo-mm doctor`` tells."""
+    """Return what ``EMO_MM_OPS`` chooses; an unknown word counts as ``auto``, and ``emo-mm doctor`` reports it."""
     chosen = os.environ.get('EMO_MM_OPS', 'auto').strip().lower()
     return chosen if chosen in CHOICES else 'auto'
 
 
 class OpsFinder:
-    """A finder of one module."""
+    """Finder of one module."""
 
     @classmethod
     def find_spec(cls, fullname: str, path: object = None, target: object = None) -> 'ModuleSpec | None':

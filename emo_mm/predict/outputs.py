@@ -143,33 +143,40 @@ class Writer:
             picture.save(file, format='PNG' if path.suffix == '.png' else 'JPEG', quality=90)
 
     def _json(self, outcome: Outcome) -> list[dict[str, Any]]:
-        name, result, classes = str(outcome.item), outcome.result, self._metadata.classes
+        name, result = str(outcome.item), outcome.result
         if isinstance(result, Detections):
-            number = self._ids.image(name, self._seen)
-            sizes = result.boxes[:, 2:] - result.boxes[:, :2]
-            return [
-                {
-                    'image_id': number,
-                    'category_id': self._ids.categories[label],
-                    'bbox': [round(value, 3) for value in (*box[:2].tolist(), *size.tolist())],
-                    'score': round(score, 6),
-                    'file_name': name,
-                    'category': classes[label],
-                }
-                for box, size, score, label in zip(
-                    result.boxes, sizes, result.scores.tolist(), result.labels.tolist(), strict=True
-                )
-            ]
+            return self._boxes(name, result)
         if isinstance(result, Classification):
-            best = int(result.probabilities.argmax())
-            values = [round(value, 6) for value in result.probabilities.tolist()]
-            return [{'file_name': name, 'label': best, 'class': classes[best], 'probabilities': values}]
+            return [self._label(name, result)]
         assert isinstance(result, Segmentation)
-        counts = np.bincount(result.labels.reshape(-1), minlength=len(classes))  # H,W -> H*W
+        return [self._areas(name, result, f'masks/{outcome.item.key}.png' if self._save_masks else None)]
+
+    def _boxes(self, name: str, found: Detections) -> list[dict[str, Any]]:
+        number = self._ids.image(name, self._seen)
+        sizes = found.boxes[:, 2:] - found.boxes[:, :2]
+        rows = zip(found.boxes, sizes, found.scores.tolist(), found.labels.tolist(), strict=True)
         return [
             {
+                'image_id': number,
+                'category_id': self._ids.categories[label],
+                'bbox': [round(value, 3) for value in (*box[:2].tolist(), *size.tolist())],
+                'score': round(score, 6),
                 'file_name': name,
-                'mask': f'masks/{outcome.item.key}.png' if self._save_masks else None,
-                'pixels': {classes[label]: int(counts[label]) for label in counts.nonzero()[0]},
+                'category': self._metadata.classes[label],
             }
+            for box, size, score, label in rows
         ]
+
+    def _label(self, name: str, found: Classification) -> dict[str, Any]:
+        best = int(found.probabilities.argmax())
+        values = [round(value, 6) for value in found.probabilities.tolist()]
+        return {'file_name': name, 'label': best, 'class': self._metadata.classes[best], 'probabilities': values}
+
+    def _areas(self, name: str, found: Segmentation, mask: str | None) -> dict[str, Any]:
+        classes = self._metadata.classes
+        counts = np.bincount(found.labels.reshape(-1), minlength=len(classes))  # H,W -> H*W
+        return {
+            'file_name': name,
+            'mask': mask,
+            'pixels': {classes[label]: int(counts[label]) for label in counts.nonzero()[0]},
+        }

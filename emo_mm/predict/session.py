@@ -46,7 +46,7 @@ def torch_predictor(
             of each size are compiled for, so it suits a model that takes one size.
 
     Raises:
-        UserError: If the model cannot be had or predicts in a way that is not known.
+        UserError: If the model cannot be loaded or predicts in a way that is not known.
     """
     session = TorchSession(load_for_prediction(model, weights), device, batch_size if compiled else None)
     return Predictor(session, batch_size, score_threshold)
@@ -71,7 +71,7 @@ class TorchSession:
         network: Any = NETWORKS[self.metadata.task](fuse(loaded.model)).eval().to(self._device)
         self._decode: Callable[[Tensor], Any] = network.decode if self.metadata.task == 'det' else network
         if compiled_batch is not None:
-            # the weights as constants, which the compiler may lay out anew
+            # the weights as constants, which the compiler may lay out in another way
             self._decode = torch.compile(self._decode, dynamic=False, options={'freezing': True})
         # (1, 3, 1, 1), for N,3,H,W
         self._mean, self._std = (torch.tensor(v, device=self._device).view(1, 3, 1, 1) for v in (how.mean, how.std))

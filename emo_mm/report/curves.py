@@ -15,13 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emo_mm.errors import UserError
+from emo_mm.tasks import TASKS
 
 # Validation metrics worth a line, best known first, with the axis label that fits them.
-_METRICS = {
-    'det': (('coco/bbox_mAP', 'coco/bbox_mAP_50'), 'average precision (0 to 1)'),
-    'seg': (('mIoU', 'mAcc'), 'per cent'),
-    'cls': (('accuracy/top1', 'accuracy/top5'), 'per cent'),
-}
 _METRIC_NAMES = {
     'coco/bbox_mAP': 'box AP',
     'coco/bbox_mAP_50': 'box AP50',
@@ -74,8 +70,8 @@ def read_scalars(work_dir: str | Path) -> Scalars:
     """Read every `<timestamp>/vis_data/scalars.json` of a work directory.
 
     A later run replaces what an earlier one logged from its first iteration on, so a resumed training reads as one and
-    a training begun anew hides the old one. Files without a training line, as a test leaves them, are passed over, and
-    so is a last line that a killed process left half written.
+    a training that started over hides the old one. Files without a training line, as a test leaves them, are skipped,
+    and so is a last line that a killed process left half written.
 
     Args:
         work_dir: Work directory of a training.
@@ -152,14 +148,14 @@ def plot_curves(work_dir: str | Path, out_png: str | Path, task: str) -> None:
     Args:
         work_dir: Work directory of the training.
         out_png: File to write; its folder is made when absent.
-        task: 'det', 'seg' or 'cls': which metrics are drawn. Where none of the task's own was logged, all others are.
+        task: A name in ``TASKS``, whose metrics are drawn. Where none of them was logged, all others are.
 
     Raises:
-        ValueError: `task` is none of the three.
+        ValueError: ``task`` is no such name.
         UserError: As of `read_scalars`.
     """
-    if task not in _METRICS:
-        raise ValueError(f'task must be one of {sorted(_METRICS)}, got {task!r}')
+    if task not in TASKS:
+        raise ValueError(f'task must be one of {sorted(TASKS)}, got {task!r}')
     work_dir, out_png = Path(work_dir), Path(out_png)
     scalars = read_scalars(work_dir)
     figure = Figure(figsize=(11, 4.2), dpi=110, layout='constrained')
@@ -211,7 +207,7 @@ def _draw_metrics(axes: Axes, scalars: Scalars, task: str) -> None:
         axes.set_axis_off()
         axes.text(0.5, 0.5, 'no validation was logged', transform=axes.transAxes, ha='center', color=_GREY)
         return
-    preferred, label = _METRICS[task]
+    preferred, label = TASKS[task].metrics, TASKS[task].metric_unit
     names = [name for name in preferred if name in scalars.val]
     if not names:
         names, label = sorted(scalars.val), 'value'

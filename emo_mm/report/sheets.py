@@ -321,7 +321,7 @@ def _check_labels(labels: Iterable[int], classes: Sequence[str]) -> None:
 
 
 def _to_tile(image: np.ndarray, tile: int, square: bool = False) -> tuple[Image.Image, float]:
-    """Scale a picture to the width of a tile, or to fit into the tile's square; also returns the factor."""
+    """Scale a picture to the width of a tile, or to fit into the tile's square; return the factor too."""
     height, width = image.shape[:2]
     # A picture far taller than wide would otherwise make a row of mostly paper.
     scale = tile / max(width, height) if square or height > 1.5 * width else tile / width
@@ -377,7 +377,7 @@ def _draw_fitted(
 
 @lru_cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font that matplotlib carries, so that a machine without fonts draws the same sheet."""
+    """Return the font that matplotlib carries, so that a machine without fonts draws the same sheet."""
     name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / name), size)
 

@@ -62,7 +62,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.format != 'PNG':
                 return _pixels(image)
-            image.verify()  # checksums, which Pillow passes over where the pixels are
+            image.verify()  # checksums, which Pillow skips where the pixels are
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # what was verified cannot be read
             return _pixels(image)
     except Image.DecompressionBombError as error:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from emo_mm.errors import UserError, printable
+from emo_mm.tasks import TASKS, TaskName
 
 KEY = 'emo_mm'
 FORMAT_VERSION = 1
@@ -25,8 +26,6 @@ MAX_PIXELS = 2**28  # of one input: batch x height x width; 3 GB as float32
 MAX_CLASSES = 100_000
 MAX_BOXES = 10_000_000  # anchors, or boxes kept
 MAX_TEXT = 16 * 2**20  # characters of the JSON
-
-_T = TypeVar('_T')
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class Metadata:
     format_version: int
     emo_mm_version: str
     model: str
-    task: Literal['det', 'seg', 'cls']
+    task: TaskName
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     input: InputSpec
@@ -205,9 +204,9 @@ class Metadata:
         _check(1 <= len(self.classes) <= MAX_CLASSES, 'classes', len(self.classes), f'1 to {MAX_CLASSES} names')
         _check(len(self.palette) in (0, len(self.classes)), 'palette', len(self.palette), 'a colour for each class')
         _check(all(0 <= v <= 255 for c in self.palette for v in c), 'palette', 'a colour', 'made of 0 to 255')
-        kinds = {'det': ('boxes', 'detections'), 'seg': ('labels', 'logits'), 'cls': ('probabilities',)}[self.task]
-        _check(self.output.kind in kinds, 'output.kind', self.output.kind, f'{" or ".join(kinds)} with {self.task}')
-        _check((self.nms is not None) == (self.task == 'det'), 'nms', self.nms, 'given for detectors only')
+        task, kind = TASKS[self.task], self.output.kind
+        _check(kind in task.outputs, 'output.kind', kind, f'{" or ".join(task.outputs)} with {task.name}')
+        _check((self.nms is not None) == task.selects_boxes, 'nms', self.nms, 'given for detectors only')
         if self.output.kind == 'boxes':
             by_level = self.nms is not None and self.nms.nms_pre is not None and self.output.levels is None
             _check(len(self.output.names) == 2 + by_level, 'output.names', self.output.names, 'two, or levels too')
@@ -239,46 +238,78 @@ class Metadata:
             raise UserError(f'{source}: its description of the model cannot be used: {error}') from None
 
 
-def _check(fine: bool, key: str, value: Any, wanted: str) -> None:
+def _check(fine: bool, key: str, value: Any, expected: str) -> None:
     if not fine:
-        raise ValueError(f'{key} is {str(value)[:80]}; it must be {wanted}')
+        raise ValueError(f'{key} is {str(value)[:80]}; it must be {expected}')
 
 
-def _parse(kind: type[_T], data: Any, where: str) -> _T:
-    """Return parsed JSON as a value of a type that an annotation of the classes above names."""
-    origin, options = get_origin(kind), get_args(kind)
-    if is_dataclass(kind):
-        if not isinstance(data, Mapping):
-            raise ValueError(f'{where or "it"} is {_name(data)}; it must be an object')
-        known = [field.name for field in fields(kind)]
-        for what, keys in (('no', set(known) - set(data)), ('an unknown', set(data) - set(known))):
-            if keys:
-                raise ValueError(f'{where or "it"} has {what} key {", ".join(sorted(map(str, keys)))[:200]}')
-        hints = get_type_hints(kind)
-        return kind(**{key: _parse(hints[key], data[key], f'{where}.{key}'.strip('.')) for key in known})
-    if origin in (Union, types.UnionType):  # X | None is the only union
-        return None if data is None else _parse(options[0], data, where)  # type: ignore[return-value]
-    if origin is Literal:
-        if not isinstance(data, str) or data not in options:
-            raise ValueError(f'{where} is {str(data)[:80]!r}; it must be one of {", ".join(options)}')
-        return data  # type: ignore[return-value]
-    if origin is tuple:
-        if not isinstance(data, list):
-            raise ValueError(f'{where} is {_name(data)}; it must be a list')
-        if len(data) > MAX_CLASSES:
-            raise ValueError(f'{where} has {len(data)} items; it must have at most {MAX_CLASSES}')
-        if options[-1] is Ellipsis:
-            options = (options[0],) * len(data)
-        if len(data) != len(options):
-            raise ValueError(f'{where} has {len(data)} items; it must have {len(options)}')
-        return tuple(_parse(kind, item, where) for kind, item in zip(options, data, strict=True))  # type: ignore[return-value]
+def _parse(kind: Any, data: Any, where: str) -> Any:
+    """Return parsed JSON as a value of a type.
+
+    Args:
+        kind: A type that an annotation of the classes above names.
+        data: What JSON holds at a place.
+        where: The place, in dotted keys; empty for the whole.
+
+    Raises:
+        ValueError: If it is not of that type.
+    """
+    parse = _parse_object if is_dataclass(kind) else _PARSERS.get(get_origin(kind), _parse_plain)
+    return parse(kind, data, where)
+
+
+def _parse_object(kind: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise ValueError(f'{where or "it"} is {_name(data)}; it must be an object')
+    known = [field.name for field in fields(kind)]
+    for what, keys in (('no', set(known) - set(data)), ('an unknown', set(data) - set(known))):
+        if keys:
+            raise ValueError(f'{where or "it"} has {what} key {", ".join(sorted(map(str, keys)))[:200]}')
+    hints = get_type_hints(kind)
+    return kind(**{key: _parse(hints[key], data[key], f'{where}.{key}'.strip('.')) for key in known})
+
+
+def _parse_optional(kind: Any, data: Any, where: str) -> Any:
+    return None if data is None else _parse(get_args(kind)[0], data, where)  # X | None is the only union
+
+
+def _parse_choice(kind: Any, data: Any, where: str) -> str:
+    options = get_args(kind)
+    if not isinstance(data, str) or data not in options:
+        raise ValueError(f'{where} is {str(data)[:80]!r}; it must be one of {", ".join(options)}')
+    return data
+
+
+def _parse_tuple(kind: Any, data: Any, where: str) -> tuple:
+    if not isinstance(data, list):
+        raise ValueError(f'{where} is {_name(data)}; it must be a list')
+    if len(data) > MAX_CLASSES:
+        raise ValueError(f'{where} has {len(data)} items; it must have at most {MAX_CLASSES}')
+    kinds = get_args(kind)
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(data)
+    if len(data) != len(kinds):
+        raise ValueError(f'{where} has {len(data)} items; it must have {len(kinds)}')
+    return tuple(_parse(kind, item, where) for kind, item in zip(kinds, data, strict=True))
+
+
+def _parse_plain(kind: Any, data: Any, where: str) -> Any:
     # true and false are integers to Python; 1 is a number where 1.0 is meant
-    wanted = (int, float) if kind is float else (kind,)
-    if not isinstance(data, wanted) or (isinstance(data, bool) and kind is not bool):
+    allowed = (int, float) if kind is float else (kind,)
+    if not isinstance(data, allowed) or (isinstance(data, bool) and kind is not bool):
         raise ValueError(f'{where} is {_name(data)}; it must be of type {kind.__name__}')
     if isinstance(data, str) and printable(data) != data.replace('\n', ''):
         raise ValueError(f'{where} has control characters: {data[:80]!r}')
-    return float(data) if kind is float else data  # type: ignore[return-value,arg-type]
+    return float(data) if kind is float else data
+
+
+# By the origin of an annotation.
+_PARSERS: Mapping[Any, Callable[[Any, Any, str], Any]] = {
+    Union: _parse_optional,
+    types.UnionType: _parse_optional,
+    Literal: _parse_choice,
+    tuple: _parse_tuple,
+}
 
 
 def _name(data: Any) -> str:

@@ -28,19 +28,19 @@ def check_outputs(outputs: Sequence[np.ndarray], count: int, size: tuple[int, in
     kind = metadata.output.kind
     anchors = None if metadata.output.levels is None else sum(metadata.output.levels)
     # None stands for any number; the last item tells whether there are whole numbers in it
-    wanted: dict[str, list[tuple[tuple[int | None, ...], bool]]] = {
+    expected: dict[str, list[tuple[tuple[int | None, ...], bool]]] = {
         'boxes': [((count, anchors, 4), False), ((count, _length(first), classes), False), ((_length(first),), True)],
         'detections': [((count, None, 5), False), ((count, _length(first)), True)],
         'labels': [((count, size[1], size[0]), True)],
         'logits': [((count, classes, None, None), False)],
         'probabilities': [((count, classes), False)],
     }
-    for name, output, (shape, whole) in zip(metadata.output.names, outputs, wanted[kind], strict=False):
+    for name, output, (shape, whole) in zip(metadata.output.names, outputs, expected[kind], strict=False):
         if not _fits(output.shape, shape) or output.dtype.kind not in ('iu' if whole else 'f'):
-            told = ' x '.join('any' if side is None else str(side) for side in shape)
+            sides = ' x '.join('any' if side is None else str(side) for side in shape)
             raise UserError(
                 f'{metadata.model}: the graph gives {name} as {output.dtype} of {" x ".join(map(str, output.shape))}, '
-                f'where its description has {"whole numbers" if whole else "numbers"} of {told}; export it again'
+                f'where its description has {"whole numbers" if whole else "numbers"} of {sides}; export it again'
             )
         if not whole and not np.isfinite(output).all():
             raise UserError(f'{metadata.model}: the graph gives {name} that are not finite numbers')
@@ -57,5 +57,5 @@ def _length(output: np.ndarray) -> int | None:
     return output.shape[1] if output.ndim > 1 else None
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(want in (None, have) for have, want in zip(shape, wanted, strict=True))
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(want in (None, have) for have, want in zip(shape, expected, strict=True))

@@ -1,4 +1,4 @@
-"""A checksum at the end of a deployed file, which tells damage before a runtime reads it.
+"""A checksum at the end of a deployed file, which shows damage before a runtime reads it.
 
 Runtimes trust what they load: a changed byte may crash the process, or change the answers without a word. The checksum
 guards against accidents. It is no signature: who changes a file on purpose can seal it again, as :func:`seal` does.
@@ -43,13 +43,13 @@ def check_seal(path: Path) -> None:
         UserError: If it cannot be read, has no checksum at its end, or another one than it should.
     """
     try:
-        content, told = _split(path.read_bytes(), path.suffix)
-        if told is None:
+        content, found = _split(path.read_bytes(), path.suffix)
+        if found is None:
             raise UserError(
                 f'{path}: is cut off, or was not written by emo-mm export: its checksum is missing; export it again, '
                 f'or vouch for it: python -c "from emo_mm.runtime.seal import seal; seal(\'{path}\')"'
             )
-        if told != _digest(content, path):
+        if found != _digest(content, path):
             raise UserError(f'{path}: is damaged: it does not match its checksum; export or copy it again')
     except OSError as error:
         raise UserError(f'{error.filename or path}: cannot be read: {error.strerror}') from None

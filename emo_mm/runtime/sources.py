@@ -75,28 +75,41 @@ def find_sources(specs: Sequence[str]) -> list[Source]:
 
 def _sources_of(spec: str, keys: set[str]) -> list[Source]:
     path = Path(spec)
-    if re.match(r'https?://', spec, re.IGNORECASE):
-        stem = Path(unquote(urlsplit(spec).path)).stem or 'image'
-        return [_single(Item(spec, _unique(re.sub(r'[^\w.-]', '_', stem)[-80:], keys), partial(_download, spec)))]
     if '://' in spec:
-        raise UserError(f'{spec}: addresses start with http:// or https://')
+        return [_address(spec, keys)]
     if path.is_dir():
-        found = sorted(p for p in path.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        if not found:
-            raise UserError(f'{spec}: the folder has no images ({", ".join(sorted(IMAGE_SUFFIXES))})')
-        return [_file(p, p.relative_to(path).with_suffix('').as_posix(), keys) for p in found]
+        return _folder(path, spec, keys)
     if path.exists():
         return [_file(path, path.stem, keys)]
     if spec.isdecimal():
         key = _unique(f'camera{spec}', keys)
         return [Source(partial(_frames, int(spec), f'camera {spec}', key), None)]
     if glob.has_magic(spec):
-        names = glob.glob(spec, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
-        found = sorted(Path(name) for name in names if Path(name).is_file())
-        if not found:
-            raise UserError(f'{spec}: no file fits this')
-        return [_file(p, p.stem, keys) for p in found]
+        return _matches(spec, keys)
     raise UserError(f'{spec}: there is no such file or folder')
+
+
+def _address(url: str, keys: set[str]) -> Source:
+    if not re.match(r'https?://', url, re.IGNORECASE):
+        raise UserError(f'{url}: addresses start with http:// or https://')
+    stem = Path(unquote(urlsplit(url).path)).stem or 'image'
+    key = _unique(re.sub(r'[^\w.-]', '_', stem)[-80:], keys)
+    return _single(Item(url, key, partial(_download, url)))
+
+
+def _folder(folder: Path, spec: str, keys: set[str]) -> list[Source]:
+    found = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not found:
+        raise UserError(f'{spec}: the folder has no images ({", ".join(sorted(IMAGE_SUFFIXES))})')
+    return [_file(p, p.relative_to(folder).with_suffix('').as_posix(), keys) for p in found]
+
+
+def _matches(pattern: str, keys: set[str]) -> list[Source]:
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
+    found = sorted(Path(name) for name in names if Path(name).is_file())
+    if not found:
+        raise UserError(f'{pattern}: no file fits this')
+    return [_file(p, p.stem, keys) for p in found]
 
 
 def _file(path: Path, key: str, keys: set[str]) -> Source:
@@ -114,7 +127,7 @@ def _unique(key: str, keys: set[str], folder: bool = False) -> str:
     """Return a key that no other item has, and note it.
 
     Args:
-        key: The wanted key, with ``/`` between its parts.
+        key: The preferred key, with ``/`` between its parts.
         keys: The keys in use; those of videos, whose frames lie below them, end in ``/``.
         folder: Whether frames will lie below it.
     """
@@ -140,7 +153,7 @@ def _download(url: str) -> np.ndarray:
             for chunk in got.chunks:
                 data += chunk
     except (DownloadError, ValueError) as error:  # the second: not an address after all
-        raise UserError(f'{url}: cannot be had: {error}') from None
+        raise UserError(f'{url}: cannot be downloaded: {error}') from None
     return decode_image(bytes(data), url)
 
 

@@ -43,20 +43,20 @@ class Checkpoint:
 
     @property
     def window_size(self) -> int | tuple[int, ...] | None:
-        """Side of the attention windows that the weights were trained with; None if the file does not tell."""
+        """Side of the attention windows that the weights were trained with; None if the file does not say."""
         if self.published is not None:
             return self.published.window_size
-        told = self.meta.get(METADATA_KEY, {}).get('window_size')
-        if told is None:
-            told = window_size_in_config(self.meta.get('cfg'))
-        return tuple(told) if isinstance(told, (list, tuple)) else told
+        found = self.meta.get(METADATA_KEY, {}).get('window_size')
+        if found is None:
+            found = window_size_in_config(self.meta.get('cfg'))
+        return tuple(found) if isinstance(found, (list, tuple)) else found
 
 
 def read_checkpoint(spec: str | PathLike[str]) -> Checkpoint:
     """Read weights given as a path, a published name or an address, running nothing in the file.
 
     Raises:
-        UserError: If the file cannot be had, is not a checkpoint, holds no network or fails its own content hash.
+        UserError: If the file cannot be loaded, is not a checkpoint, holds no network or fails its own content hash.
     """
     path = resolve_weights(spec)
     content = safe_load(path)
@@ -98,7 +98,7 @@ def content_sha256(state_dict: Mapping[str, Tensor]) -> str:
 def window_size_in_config(text: Any) -> int | list[int] | None:
     """Return the window size of the EMO or EMOv2 backbone in a config's text, which is parsed but never run.
 
-    MMEngine writes the config of a run as plain assignments; a text that is anything else tells nothing.
+    MMEngine writes the config of a run as plain assignments; a text that is anything else says nothing.
     """
     if not isinstance(text, str):
         return None

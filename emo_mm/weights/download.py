@@ -104,7 +104,7 @@ def _file_at_address(url: str) -> Path:
     def check(path: Path) -> None:
         found = expected and sha256_of(path)
         if found != (expected and expected.lower()):
-            raise DownloadError(f'it is not the wanted file (its SHA-256 is {found}, not {expected})')
+            raise DownloadError(f'it is not the expected file (its SHA-256 is {found}, not {expected})')
 
     # The address decides the name, cleaned so that it cannot lead out of the cache.
     name = re.sub(r'[^\w.-]', '_', unquote(parts.path).rstrip('/').rsplit('/', 1)[-1])[-80:] or 'weights'
@@ -169,12 +169,12 @@ def fetch(
     Args:
         url: Address; a redirect may not lead from https to anything else.
         target: Where the file goes, in an existing folder.
-        check: Raises :class:`DownloadError` if the file is not the wanted one.
+        check: Raises :class:`DownloadError` if the file is not the expected one.
         stall_seconds: Give up when nothing arrives for this long; None takes ``STALL_SECONDS``.
         max_bytes: Give up beyond this size; None takes ``MAX_BYTES``.
 
     Raises:
-        DownloadError: If the file does not arrive whole, is a web page, is too large or fails the check.
+        DownloadError: If the file does not arrive complete, is a web page, is too large or fails the check.
     """
     stall = STALL_SECONDS if stall_seconds is None else stall_seconds
     limit = MAX_BYTES if max_bytes is None else max_bytes

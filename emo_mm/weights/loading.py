@@ -302,7 +302,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _window_note(checkpoint: Checkpoint, module: nn.Module) -> str | None:
-    """Return how the window sizes differ where there is attention: no tensor depends on them, so nothing else tells."""
+    """Return how the window sizes differ where there is attention: no tensor shows it, as none depends on them."""
     trained = checkpoint.window_size
     backbone = _backbone(module)
     if trained is None or not isinstance(backbone, MobilePyramid):

@@ -118,8 +118,8 @@ try:
         toy.train(cfg)
 except UserError as error:
     print('told:', error)
-checkpoint, passed_over = newest_checkpoint(folder)
-print('left:', checkpoint and checkpoint.epoch, passed_over, [path.name for path in folder.glob('.*')])
+checkpoint, skipped = newest_checkpoint(folder)
+print('left:', checkpoint and checkpoint.epoch, skipped, [path.name for path in folder.glob('.*')])
 """
 
 

@@ -60,8 +60,8 @@ def kill_until(processes, tmp_path, by_epoch, kills, seed):
             ends, folder, iteration = ends + 1, tmp_path / f'killed_{ends + 1}', 0
             continue
         done += 1
-        checkpoint, passed_over = newest_checkpoint(folder)
-        assert passed_over == []  # no file of a checkpoint's name is ever incomplete
+        checkpoint, skipped = newest_checkpoint(folder)
+        assert skipped == []  # no file of a checkpoint's name is ever incomplete
         assert iteration == 0 or checkpoint.iteration >= iteration
         iteration = checkpoint.iteration if checkpoint else 0
     return ends
@@ -87,8 +87,8 @@ def test_a_kill_in_the_midst_of_a_write_leaves_the_former_checkpoint_and_no_brok
     process.start()
     process.join()
     assert process.exitcode == (-signal.SIGXFSZ if stage == 'half written' else -signal.SIGKILL)
-    checkpoint, passed_over = newest_checkpoint(tmp_path)
-    assert passed_over == []
+    checkpoint, skipped = newest_checkpoint(tmp_path)
+    assert skipped == []
     assert checkpoint.epoch == (2 if stage == 'renamed' else 1)
     assert len(list(tmp_path.glob('.*.partial'))) == (0 if stage == 'renamed' else 1)
     process = processes.Process(target=toy.train_and_die, args=(tmp_path, True))

@@ -178,7 +178,7 @@ def empty(path):
         (empty, 'empty'),
     ],
 )
-def test_a_broken_checkpoint_is_passed_over_though_the_pointer_names_it(work_dir, damage, reason):
+def test_a_broken_checkpoint_is_skipped_though_the_pointer_names_it(work_dir, damage, reason):
     damage(work_dir / 'epoch_4.pth')
     cfg = toy.config(work_dir)
     lines = resume(cfg, 'auto')
@@ -194,7 +194,7 @@ def test_the_newest_checkpoint_is_the_one_written_last_whatever_the_pointer_and_
     (work_dir / 'last_checkpoint').write_text('')  # half written
     (work_dir / 'epoch_3.pth').touch()
     assert newest_checkpoint(work_dir)[0].path == work_dir / 'epoch_4.pth'
-    # A training begun anew in the folder of an old one that went further.
+    # A training that started over in the folder of an old one that went further.
     checkpoint = torch.load(work_dir / 'epoch_3.pth', weights_only=True)
     checkpoint['resume']['saved_at'] += 1000
     torch.save(checkpoint, work_dir / 'epoch_3.pth')
@@ -230,7 +230,7 @@ def test_the_seed_of_the_run_is_taken_over(work_dir):
     resume(cfg, 'auto')
     assert cfg.randomness.seed == 3
     cfg.randomness = dict(seed=5)
-    assert 'seed 5 is left aside' in resume(cfg, 'auto')[-1]
+    assert 'seed 5 is not used' in resume(cfg, 'auto')[-1]
     assert cfg.randomness.seed == 3
 
 

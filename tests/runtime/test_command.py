@@ -223,7 +223,7 @@ def test_an_image_at_an_address_is_fetched(models, run_cli, tmp_path):
         server.shutdown()
     assert done.code == 1
     assert done.out.splitlines() == [f'{address}/cat.png: cat 0.831']
-    assert f'error: {address}/dog.png: cannot be had' in done.err
+    assert f'error: {address}/dog.png: cannot be downloaded' in done.err
 
 
 @pytest.mark.parametrize(

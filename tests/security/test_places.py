@@ -114,7 +114,7 @@ def test_a_hash_in_the_address_is_checked_on_every_use(server, cache):
     found = resolve_weights(f'{server}/net.pth#sha256={right}')
     found.write_bytes(b'another')
     assert resolve_weights(f'{server}/net.pth#sha256={right}').read_bytes() == CONTENT
-    with pytest.raises(UserError, match='not the wanted file'):
+    with pytest.raises(UserError, match='not the expected file'):
         resolve_weights(f'{server}/net.pth#sha256={"0" * 64}')
     with pytest.raises(UserError, match='64 hexadecimal'):
         resolve_weights(f'{server}/net.pth#sha256=123')

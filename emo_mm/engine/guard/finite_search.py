@@ -28,7 +28,7 @@ def search_forward(
     try:
         with watch, _eagerly(), context(), torch.no_grad():
             losses = model(*args, **kwargs)
-    except Exception as error:  # out of memory, most likely; the finding that there is a fault must not be lost
+    except Exception as error:  # out of memory, most likely; that a number is not finite must be reported all the same
         return watch.origin or (f'Its origin is not known: the forward pass could not be repeated ({error}).', [])
     if watch.origin is not None:
         return watch.origin

@@ -1,13 +1,13 @@
-"""Checkpoints that survive: written whole or not at all, and with all that an exact resumption needs."""
+"""Checkpoints that survive: complete or not written at all, and with all that an exact resumption needs."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook
@@ -24,9 +24,27 @@ POINTER = 'last_checkpoint'  # the file in which MMEngine notes the newest check
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
+class ResumeState(TypedDict):
+    """What a checkpoint holds beside MMEngine's parts, for an exact resumption.
+
+    Attributes:
+        saved_at: When it was written, in seconds since 1970.
+        batches_done: Batches of the present epoch that are done; 0 where the loop counts iterations.
+        epoch_batches: Batches of an epoch.
+        validated: Whether the validation that was due has been done.
+        random_states: States of the random number generators of each process.
+    """
+
+    saved_at: float
+    batches_done: int
+    epoch_batches: int
+    validated: bool
+    random_states: list[dict[str, Any]]
+
+
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's CheckpointHook, losing nothing whenever the run dies.
+    """MMEngine's CheckpointHook, which loses nothing whenever the run dies.
 
     A checkpoint gets its name once it is complete on the disk, the pointer file follows, and only then are outdated
     ones removed. Beside what MMEngine writes it holds the states of the random number generators, the position within
@@ -37,9 +55,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     batches_done = 0  # of the present epoch; 0 where the loop counts iterations
     _validated = False
-    _resumed: dict[str, Any] | None = None
-    _state_before_validation: dict[str, Any] | None = None
-    _resume_state: dict[str, Any] | None = None
+    _resumed: ResumeState | None = None  # from the loading of a checkpoint to the start of the training
+    _resume_state: ResumeState | None = None  # of the checkpoint that is being written
+    _state_before_validation: dict[str, Any] | None = None  # of the random number generators, during a validation
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note where to go on."""
@@ -62,13 +80,13 @@ class SafeCheckpointHook(CheckpointHook):
             self._go_on(runner, self._resumed)
             self._resumed = None
 
-    def _go_on(self, runner: Runner, state: dict[str, Any]) -> None:
+    def _go_on(self, runner: Runner, state: ResumeState) -> None:
         source = Path(runner._load_from or '')
         if source.parent.resolve() == Path(self.out_dir).resolve():
             self.last_ckpt = str(source)  # written once more if the validation below finds it to be the best
             if is_main_process():
                 # The kill may have come between the checkpoint and the pointer, and no further one may follow.
-                with _told(runner, POINTER):
+                with _explained(runner, POINTER):
                     write_bytes(Path(runner.work_dir) / POINTER, str(source).encode())
         if len(state['random_states']) == runner.world_size:
             set_random_state(state['random_states'][get_rank()])
@@ -114,7 +132,7 @@ class SafeCheckpointHook(CheckpointHook):
             checkpoint['resume'] = self._resume_state
 
     def save_now(self, runner: Runner) -> Path:
-        """Save a checkpoint between two iterations; it is removed when the next regular one is complete.
+        """Save a checkpoint between two iterations, which is removed when the next regular one is complete.
 
         Every process of a distributed run must call this.
 
@@ -122,27 +140,16 @@ class SafeCheckpointHook(CheckpointHook):
             Its path.
         """
         name = f'{STOPPED_PREFIX}{runner.iter}.pth'
-        self._write(runner, name, dict(epoch=runner.epoch, iter=runner.iter), lambda: False)
+        self._write(runner, name, dict(epoch=runner.epoch, iter=runner.iter))
         return Path(self.out_dir) / name
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = self._outdated(step)
         if self.max_keep_ckpts > 0:
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
+        self.last_ckpt = str(self._path_of(step))
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-
-        def make_room() -> bool:
-            """Remove what is outdated before its time, provided that another checkpoint stays."""
-            present = [path for path in outdated if path.is_file()]
-            others = [Path(self.out_dir) / self.filename_tmpl.format(kept) for kept in self.keep_ckpt_ids if present]
-            if not any(path.is_file() for path in others):
-                return False
-            for path in present:
-                path.unlink()
-            return True
-
-        self._write(runner, self.filename_tmpl.format(step), meta, make_room)
+        self._write(runner, self._path_of(step).name, meta, outdated)
         if is_main_process():
             for path in [*outdated, *Path(self.out_dir).glob(f'{STOPPED_PREFIX}*.pth')]:
                 path.unlink(missing_ok=True)
@@ -150,66 +157,87 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         # MMEngine removes the former best one first; the backend keeps it until the new one is there. In a copied work
         # directory the former one is that of the original, which is not ours to remove.
-        with self.file_backend.removing_at_the_end(Path(self.out_dir)), _told(runner, 'the best checkpoint'):
+        with (
+            self.file_backend.removing_at_the_end(Path(self.out_dir)),
+            _explained(runner, 'the best checkpoint'),
+        ):
             super()._save_best_checkpoint(runner, metrics)
+
+    def _path_of(self, step: int) -> Path:
+        return Path(self.out_dir) / self.filename_tmpl.format(step)
 
     def _outdated(self, step: int) -> list[Path]:
         """Note a step as kept; return the checkpoints that no longer are."""
         if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
             return []
         full = len(self.keep_ckpt_ids) == self.max_keep_ckpts
-        outdated = [Path(self.out_dir) / self.filename_tmpl.format(self.keep_ckpt_ids[0])] if full else []
+        outdated = [self._path_of(self.keep_ckpt_ids[0])] if full else []
         self.keep_ckpt_ids.append(step)  # a deque of that length: the oldest falls out
         return outdated
 
-    def _write(self, runner: Runner, name: str, meta: dict, make_room: Callable[[], bool]) -> None:
+    def _write(self, runner: Runner, name: str, meta: dict, outdated: Sequence[Path] = ()) -> None:
         """Write a checkpoint and then the pointer to it.
+
+        Args:
+            runner: The runner.
+            name: Name of its file.
+            meta: What MMEngine adds to it.
+            outdated: Checkpoints that may be removed if the disk is full, provided that one of those to keep is there.
 
         Raises:
             UserError: If they cannot be written; all that was there before still is.
         """
-        state = self._state_before_validation or random_state()
-        self._resume_state = {
-            'saved_at': time.time(),
-            'batches_done': self.batches_done,
-            'epoch_batches': len(runner.train_dataloader),
-            'validated': self._validated,
-            'random_states': all_gather_object(state),
-        }
+        self._resume_state = ResumeState(
+            saved_at=time.time(),
+            batches_done=self.batches_done,
+            epoch_batches=len(runner.train_dataloader),
+            validated=self._validated,
+            random_states=all_gather_object(self._state_before_validation or random_state()),
+        )
         path = Path(self.out_dir) / name
-
-        def save() -> None:
-            runner.save_checkpoint(
-                self.out_dir,
-                name,
-                save_optimizer=self.save_optimizer,
-                save_param_scheduler=self.save_param_scheduler,
-                meta=meta,
-                by_epoch=self.by_epoch,
-                backend_args=self.backend_args,
-            )
-
-        with _told(runner, str(path)):
+        with _explained(runner, str(path)):
             try:
-                save()
+                self._save(runner, name, meta)
             except OSError as error:
-                if error.errno not in _NO_SPACE or not make_room():
+                kept = [self._path_of(step) for step in self.keep_ckpt_ids] if outdated else []
+                if error.errno not in _NO_SPACE or not _make_room(outdated, kept):
                     raise
                 runner.logger.warning(f'the disk is full: an outdated checkpoint was removed to make room for {name}')
-                save()
+                self._save(runner, name, meta)
             if is_main_process():
                 write_bytes(Path(runner.work_dir) / POINTER, str(path).encode())
 
+    def _save(self, runner: Runner, name: str, meta: dict) -> None:
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+        )
+
+
+def _make_room(outdated: Sequence[Path], kept: Sequence[Path]) -> bool:
+    """Remove outdated checkpoints before their time if one of those to keep is there; tell whether any was removed."""
+    present = [path for path in outdated if path.is_file()]
+    if not present or not any(path.is_file() for path in kept):
+        return False
+    for path in present:
+        path.unlink()
+    return True
+
 
 @contextlib.contextmanager
-def _told(runner: Runner, what: str) -> Iterator[None]:
+def _explained(runner: Runner, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
             f'{what} cannot be written to {runner.work_dir}: {error.strerror or error}. The training stops here, since '
-            f'all that it did from now on could be lost; the checkpoints written before are whole. Mend it and go on '
-            f'with --resume'
+            f'all that it did from now on could be lost; the earlier checkpoints are complete. Fix it and go on with '
+            f'--resume'
         ) from error
 
 

@@ -54,7 +54,7 @@ class _StoppableLoop(BaseLoop):
             self._first_batch = 0
             self.runner.logger.warning(
                 f'the epoch had {epoch_batches} batches when the checkpoint was written and has '
-                f'{len(self.dataloader)} now: it is begun anew'
+                f'{len(self.dataloader)} now: it starts over'
             )
 
     def validation_due(self) -> bool:
@@ -93,7 +93,7 @@ class _StoppableLoop(BaseLoop):
             return  # gradients are being accumulated, and no checkpoint holds them
         request = self._agreed_request()
         if request == _SAVE:
-            self.runner.logger.warning(f'{self.runner.work_dir} has vanished; it is made anew, with a checkpoint')
+            self.runner.logger.warning(f'{self.runner.work_dir} has vanished; it is made again, with a checkpoint')
             (Path(self.runner._log_dir) / 'vis_data').mkdir(parents=True, exist_ok=True)
             self._checkpoint_hook().save_now(self.runner)
         elif request:
@@ -208,7 +208,7 @@ def _reordered(loader: DataLoader, batches: Any, first: int) -> DataLoader:
 
 
 def _endless(loader: DataLoader) -> Iterator[list[int]]:
-    """Yield the batches (lists of indices) of a loader, shuffled anew at each pass as its sampler does it.
+    """Yield the batches (lists of indices) of a loader, shuffled again at each pass as its sampler does it.
 
     Raises:
         UserError: If it has none.

@@ -42,7 +42,7 @@ class ResumePoint:
 
 
 def newest_checkpoint(work_dir: Path) -> tuple[ResumePoint | None, list[str]]:
-    """Return the newest complete checkpoint of a work directory, and why others were passed over.
+    """Return the newest complete checkpoint of a work directory, and why others were skipped.
 
     The newest is the one that was written last, whatever its name, and whatever the file ``last_checkpoint`` says.
 
@@ -50,7 +50,7 @@ def newest_checkpoint(work_dir: Path) -> tuple[ResumePoint | None, list[str]]:
         work_dir: The directory; where ``last_checkpoint`` points elsewhere, that folder is searched too.
 
     Returns:
-        The checkpoint, None where there is none at all; and a line for each that was passed over.
+        The checkpoint, None where there is none at all; and a line for each that was skipped.
 
     Raises:
         UserError: If there are checkpoints and none is complete.
@@ -60,29 +60,29 @@ def newest_checkpoint(work_dir: Path) -> tuple[ResumePoint | None, list[str]]:
     with suppress(OSError, UnicodeDecodeError):
         folders.append(Path(pointer.read_text().strip()).parent)
     paths = {path.resolve(): path for folder in folders for path in folder.glob('*.pth')}
-    readable, passed_over = [], []
+    readable, skipped = [], []
     for path in sorted(paths.values()):
         if path.name.startswith('best_'):
             continue  # without the state of the optimizer
         try:
             readable.append(_glance(path))
         except UserError as error:
-            passed_over.append(str(error))
+            skipped.append(str(error))
     for found in sorted(readable, key=lambda found: (found.saved_at, found.iteration), reverse=True):
         try:
-            return read_resume_point(found.path), passed_over
+            return read_resume_point(found.path), skipped
         except UserError as error:
-            passed_over.append(str(error))
-    if passed_over:
+            skipped.append(str(error))
+    if skipped:
         raise UserError(
-            f'{work_dir} holds no complete checkpoint to go on from; leave out --resume to begin anew\n  '
-            + '\n  '.join(passed_over)
+            f'{work_dir} holds no complete checkpoint to go on from; leave out --resume to start over\n  '
+            + '\n  '.join(skipped)
         )
     return None, []
 
 
 def read_resume_point(path: Path) -> ResumePoint:
-    """Read a checkpoint whole and check that a training can go on from it.
+    """Read all of a checkpoint and check that a training can go on from it.
 
     Raises:
         UserError: If it is damaged, or lacks what a training needs.

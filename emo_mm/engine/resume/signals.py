@@ -18,7 +18,7 @@ _SAME_SIGNAL_SECONDS = 3.0
 
 
 class TrainingStopped(SystemExit):
-    """A training was stopped by a signal and is saved; the exit code is the conventional 128 + number of the signal."""
+    """End a training that a signal stopped, once it is saved, with the usual exit code: 128 + number of the signal."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -73,16 +73,16 @@ def start_worker(worker_id: int, init: Callable[[int], None] | None) -> None:
     if hasattr(signal, 'sigwaitinfo'):  # Linux
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_parent_only, args=(os.getppid(),), daemon=True).start()
-    # A batch that cannot be handed over is told on the screen and dropped, and the training would wait for it for ever.
+    # A batch that cannot be passed on is reported and dropped, and the training would wait for it for ever.
     Queue._on_queue_feeder_error = staticmethod(_die_of)  # type: ignore[attr-defined]
     if init is not None:
         init(worker_id)
 
 
 def _die_of(error: Exception, batch: Any) -> NoReturn:
-    """End a loader process that cannot hand over a batch, so that the training notices."""
+    """End a loader process that cannot pass on a batch, so that the training notices."""
     if 'shared memory' in str(error):
-        signal.raise_signal(signal.SIGBUS)  # as where the kernel notices first; PyTorch tells what it means
+        signal.raise_signal(signal.SIGBUS)  # as where the kernel notices first; PyTorch says what it means
     traceback.print_exception(error)
     os._exit(1)
 

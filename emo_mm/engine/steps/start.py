@@ -75,7 +75,7 @@ def resume_from(view: ConfigView, asked: str) -> Change:
     if checkpoint.seed is not None and given != checkpoint.seed:
         edits.append(Edit('randomness', {**randomness, 'seed': checkpoint.seed}))
         if given is not None:
-            lines.append(f'seed {given} is left aside: the run goes on with its own, {checkpoint.seed}')
+            lines.append(f'seed {given} is not used: the run continues with its own, {checkpoint.seed}')
     return Change(tuple(edits), tuple(lines))
 
 

@@ -40,7 +40,7 @@ def pictures(view: ConfigView, options: EvaluateOptions) -> Change:
     """
     if options.show_dir is None:
         return Change()
-    hook, settings = view.hooks.get('visualization'), view.task.pictures
+    hook, settings = view.hooks.get('visualization'), view.task.test_pictures
     if hook is None:
         raise UserError(
             f'--show-dir: {view.name} has no default_hooks.visualization, which draws; add '

@@ -26,7 +26,7 @@ class PackedConv2d(nn.Conv2d):
     """A convolution of a trained network and the activation after it, in one call of oneDNN.
 
     On a CPU the weights are kept a second time, in the layout that oneDNN wants. On other devices, in other types, in
-    a traced or compiled program and where gradients are wanted it is a plain convolution and an activation.
+    a traced or compiled program and where gradients are needed it is a plain convolution and an activation.
 
     Args:
         conv: The convolution, padded with zeros; its parameters are shared.

@@ -20,12 +20,12 @@ _SCOPE = re.compile(r'(?:(?:emo_mm|mmdet|mmseg|mmpretrain|mmcv|mmengine)\.)?(?P<
 _BUILT = ('model', 'test_dataloader', 'visualizer')  # what an inferencer builds of a config
 
 
-def plain_values(text: str, wanted: Collection[str] | None = None) -> dict[str, Any]:
+def plain_values(text: str, only: Collection[str] | None = None) -> dict[str, Any]:
     """Return the assignments of a config's text, which is parsed and never run.
 
     Args:
         text: The text.
-        wanted: Names whose values are read, whatever else the text holds; None for a text of nothing but assignments.
+        only: Names whose values are read, whatever else the text holds; None for a text of nothing but assignments.
 
     Raises:
         ValueError: If it is more than plain values.
@@ -35,9 +35,9 @@ def plain_values(text: str, wanted: Collection[str] | None = None) -> dict[str, 
         for statement in ast.parse(text).body:
             targets = statement.targets if isinstance(statement, ast.Assign) else []
             names = [target.id for target in targets if isinstance(target, ast.Name)]
-            if wanted is None and (len(names) != 1 or len(targets) != 1):
+            if only is None and (len(names) != 1 or len(targets) != 1):
                 raise ValueError(f'line {statement.lineno} is no plain assignment')
-            if wanted is None or set(names) & set(wanted):
+            if only is None or set(names) & set(only):
                 assert isinstance(statement, ast.Assign)
                 found[names[0]] = _value(statement.value)
     except (SyntaxError, RecursionError, MemoryError, TypeError) as error:

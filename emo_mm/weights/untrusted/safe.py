@@ -28,7 +28,7 @@ _HEAD_BYTES = 512
 def safe_load(path: Path, map_location: Any = 'cpu', mmap: bool = False) -> Any:
     """Return what a ``.pth`` or ``.safetensors`` file holds.
 
-    The kind of the file is told by its content. A safetensors file comes back as a dict of ``state_dict`` and
+    The kind of the file is known by its content. A safetensors file comes back as a dict of ``state_dict`` and
     ``meta``, the layout of an MMEngine checkpoint.
 
     Args:
