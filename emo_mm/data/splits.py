@@ -79,17 +79,17 @@ class DataRequest:
         return {'train': self.train_images, 'val': self.val_images, 'test': self.test_images}[split]
 
 
-def wanted_splits(request: DataRequest, training: bool, find: Callable[[Path, str], object]) -> tuple[str, ...]:
-    """The splits to resolve.
+def wanted_splits(request: DataRequest, training: bool, find: Callable[[DataRequest, str], object]) -> tuple[str, ...]:
+    """Return the splits to resolve.
 
     Args:
         request: What the user gave.
         training: Whether to train (train and val are needed, test is taken if there is one) or only to test (test, or
             val where there is no test split).
-        find: Looks for a split in the root; None if it is not there.
+        find: Looks for a split; None if it is not there.
     """
     given = request.ann('test') or request.images('test')
-    has_test = given is not None or find(request.root, 'test') is not None
+    has_test = given is not None or find(request, 'test') is not None
     if training:
         return ('train', 'val', 'test') if has_test else ('train', 'val')
     return ('test',) if has_test else ('val',)

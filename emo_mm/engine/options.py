@@ -13,7 +13,7 @@ from emo_mm.compat import register_toolbox, use_faster_coco_metric
 from emo_mm.config.check import check_arguments
 from emo_mm.config.names import find_config, get_config
 from emo_mm.config.parts import split_datasets
-from emo_mm.data.preflight import training_splits
+from emo_mm.data.checks import training_splits
 from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
 
@@ -100,8 +100,7 @@ def load_run_config(options: RunOptions, training: bool) -> tuple[Config, list[s
         UserError: If an option, the config or the data has a fault.
     """
     from emo_mm.data.apply import apply_data
-    from emo_mm.data.content_check import check_content
-    from emo_mm.data.preflight import check_data
+    from emo_mm.data.checks import check_content, check_data
     from emo_mm.data.speed.fast_loading import cache_images
 
     _check_numbers(options)

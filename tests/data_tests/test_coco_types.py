@@ -7,7 +7,7 @@ import json
 import pytest
 from data_trees import annotations
 
-from emo_mm.data.layouts.coco import read_annotations
+from emo_mm.data.layouts.coco.file import read_annotations
 from emo_mm.errors import UserError
 
 
