@@ -1,4 +1,4 @@
-"""``emo-mm doctor``: what is installed, whether it works, whether the data are whole, and what mends a fault.
+"""``emo-mm doctor``: what is installed, whether it works, whether the data are whole, and what fixes a fault.
 
 Each check is a function that looks and returns a :class:`Check`; only :func:`run_doctor` prints.
 """
@@ -42,7 +42,7 @@ class Check:
         name: What was looked at.
         ok: Whether it is as it must be.
         detail: What was found, in a line.
-        fix: The one command that mends it; empty if nothing is at fault.
+        fix: The one command that fixes it; empty if nothing is at fault.
     """
 
     name: str
@@ -296,13 +296,13 @@ def check_data(folder: str | Path) -> list[Check]:
 
 # --- the report -------------------------------------------------------------------------------------------------------
 def format_check(check: Check) -> str:
-    """Return the line of a check, and under a fault the command that mends it."""
+    """Return the line of a check, and under a fault the command that fixes it."""
     line = f'{"ok   " if check.ok else "FAULT"}  {check.name:<14} {check.detail}'
     return line if check.ok else f'{line}\n       fix with:  {check.fix}'
 
 
 def run_doctor(data: list[str]) -> int:
-    """Check the installation and the data sets, and print what was found with the command that mends each fault.
+    """Check the installation and the data sets, and print what was found with the command that fixes each fault.
 
     Args:
         data: Roots of data sets to check.

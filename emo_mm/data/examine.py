@@ -15,7 +15,7 @@ from emo_mm.data.checks import known_answers
 from emo_mm.data.faults import by_kind, summary
 from emo_mm.data.layouts import layout_of_folder
 from emo_mm.data.layouts.base import Checked, Found, Layout, LayoutError, Names, NeedsConfigError, Reading
-from emo_mm.data.splits import DataRequest, shortlist, wanted_splits
+from emo_mm.data.splits import DataRequest, needed_splits, shortlist
 from emo_mm.errors import UserError
 
 
@@ -66,7 +66,7 @@ def examine(root: Path) -> list[Finding]:
     try:
         layout = layout_of_folder(request)
         training = layout.find(request, 'train') is not None
-        splits = wanted_splits(request, training, layout.find)
+        splits = needed_splits(request, training, layout.find)
     except UserError as error:
         return [_fault(str(root), error, look)]
     read = [_find(layout, request, split, look) for split in splits]

@@ -1,4 +1,4 @@
-"""What the three kinds of own data have in common: the request, the names of splits, paths and short listings."""
+"""What all own data have in common: the request, the names of splits, paths, class names and short listings."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class DataRequest:
         """The root folder; the working directory if none was given.
 
         Raises:
-            UserError: The folder does not exist.
+            UserError: If the folder does not exist.
         """
         root = Path(self.data_root or '.')
         if not root.is_dir():
@@ -71,15 +71,15 @@ class DataRequest:
         return root
 
     def ann(self, split: str) -> str | None:
-        """The annotation path given for one split."""
+        """Return the annotation path given for one split."""
         return {'train': self.train_ann, 'val': self.val_ann, 'test': self.test_ann}[split]
 
     def images(self, split: str) -> str | None:
-        """The image folder given for one split."""
+        """Return the image folder given for one split."""
         return {'train': self.train_images, 'val': self.val_images, 'test': self.test_images}[split]
 
 
-def wanted_splits(request: DataRequest, training: bool, find: Callable[[DataRequest, str], object]) -> tuple[str, ...]:
+def needed_splits(request: DataRequest, training: bool, find: Callable[[DataRequest, str], object]) -> tuple[str, ...]:
     """Return the splits to resolve.
 
     Args:
@@ -96,7 +96,7 @@ def wanted_splits(request: DataRequest, training: bool, find: Callable[[DataRequ
 
 
 def locate(root: Path, path: str, flag: str) -> Path:
-    """Finds a path given by the user, relative to the data root or else to the working directory.
+    """Find a path given by the user, relative to the data root or else to the working directory.
 
     Args:
         root: The data root.
@@ -104,7 +104,7 @@ def locate(root: Path, path: str, flag: str) -> Path:
         flag: Name of the option, for the message.
 
     Raises:
-        UserError: Nothing exists there.
+        UserError: If nothing exists there.
     """
     for candidate in (root / path, Path(path)):
         if candidate.exists():
@@ -113,7 +113,7 @@ def locate(root: Path, path: str, flag: str) -> Path:
 
 
 def inside(root: Path, path: Path) -> str:
-    """Writes a path as data sets want it: relative to the root (posix) if under it, else absolute."""
+    """Return a path as data sets expect it: relative to the root (posix) if under it, else absolute."""
     try:
         return path.relative_to(root).as_posix()
     except ValueError:
@@ -124,7 +124,7 @@ def inside(root: Path, path: Path) -> str:
 
 
 def files_under(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[str]:
-    """Lists the files below a folder that have one of the suffixes (any letter case), sorted, as relative paths.
+    """List the files below a folder that have one of the suffixes (any letter case), sorted, as relative paths.
 
     Hidden files are left out, as the toolboxes leave them out.
     """
@@ -139,19 +139,19 @@ def files_under(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[
 
 
 def shortlist(items: Iterable[object], most: int = 10) -> str:
-    """Joins the first items with commas and counts the rest: ``a, b and 7 more``."""
+    """Join the first items with commas and counts the rest: ``a, b and 7 more``."""
     listed = [str(item) for item in items]
     head = ', '.join(listed[:most])
     return head if len(listed) <= most else f'{head} and {len(listed) - most} more'
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Writes a number with its noun: ``1 class``, ``2 classes``."""
+    """Return a number with its noun: ``1 class``, ``2 classes``."""
     return f'{number} {noun if number == 1 else plural or noun + "s"}'
 
 
 def palette(number: int) -> list[tuple[int, int, int]]:
-    """Gives each of a number of classes a colour of its own: ``number`` triples of R, G, B in 0..255.
+    """Give each of a number of classes a colour of its own: ``number`` triples of R, G, B in 0..255.
 
     Hues step by the golden ratio, so neighbouring classes differ however many there are. Colours are tuples because
     mmdet's drawing takes a list for several of them.
@@ -169,14 +169,14 @@ _CVAT_LINE = re.compile(r'[^:]+:(\d+,\d+,\d+)?:[^:]*:[^:]*')
 
 
 def read_classes(path: Path) -> list[str]:
-    """Reads class names from a text file.
+    """Read class names from a text file.
 
     Either one name per line, in the order of the labels; or ``index name`` on every line (index 255 is the ignored
     label and is left out); or CVAT's ``name:red,green,blue:parts:actions``; or LabelMe's list, whose first line
     ``__ignore__`` stands for the ignored label. Empty lines and lines that start with ``#`` do not count.
 
     Raises:
-        UserError: The file cannot be read, is empty, repeats a name, or its indices are not 0, 1, 2, ...
+        UserError: If the file cannot be read, is empty, repeats a name, or its indices are not 0, 1, 2, ...
     """
     try:
         text = path.read_text(encoding='utf-8-sig')

@@ -1,4 +1,6 @@
-"""The layouts of data sets: one file and one row of ``LAYOUTS`` each.
+"""The layouts of data sets: one file (or a folder of files) and one row of ``LAYOUTS`` each.
+
+To add one, write its steps (``emo_mm.data.layouts.base.Layout``) and its row; training, test and doctor then know it.
 
 Several layouts may serve a task. The one that recognises a folder is taken for it; a data set that a config names is
 read by the first one that knows its type.

@@ -24,7 +24,7 @@ from emo_mm.config.parts import (
 )
 from emo_mm.data.faults import Content
 from emo_mm.data.files.cache import CheckCache
-from emo_mm.data.splits import SPLITS, DataRequest, count, shortlist, wanted_splits
+from emo_mm.data.splits import SPLITS, DataRequest, count, needed_splits, shortlist
 from emo_mm.errors import UserError
 from emo_mm.files import atomic_write
 
@@ -257,7 +257,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
             UserError: If a split cannot be found, is faulty, or does not go with the others.
         """
         root = request.root
-        splits = wanted_splits(request, training, self.find)
+        splits = needed_splits(request, training, self.find)
         parts = {split: self.read(self.place(request, split), tolerant) for split in splits}
         names = self.agree(root, parts, request, tolerant)
         return Found(

@@ -153,9 +153,9 @@ def faulty_images(images: list[Entry]) -> list[EntryFault]:
         for index, image in enumerate(images)
         if not all(is_number(image[key]) and image[key] > 0 for key in ('width', 'height'))
     ]
-    same_id: dict[str, list[int]] = {}
+    same_id: dict[Any, list[int]] = {}
     for index, image in enumerate(images):
-        same_id.setdefault(str(image['id']), []).append(index)
+        same_id.setdefault(image['id'], []).append(index)
     for same in same_id.values():
         # Where the entries agree one may stay. Where they differ nobody knows whose boxes are whose.
         agree = all(images[index] == images[same[0]] for index in same)
@@ -175,22 +175,25 @@ def boxes_of(annotations: list[Entry], images: list[Entry], name_of: Mapping[Any
         images: The images of the file.
         name_of: The classes by their ids.
     """
-    # An id that two images share tells nothing; the first one stands for both in the counts.
-    index_of = {image['id']: index for index, image in reversed(list(enumerate(images)))}
-    ids: set[str] = set()
+    image_of = _first_of_id(images)  # an id that two images share tells nothing; the first one stands for both
+    first_of = _first_of_id(annotations)
     boxes = []
     for position, entry in enumerate(annotations):
-        index = index_of.get(entry['image_id'])
+        index = image_of.get(entry['image_id'])
         image = None if index is None else images[index]
-        kind, detail = _repeated(entry, ids)
-        if not kind and image is not None:
-            kind, detail = _fault_of_values(entry, name_of) or _fault_of_place(entry['bbox'], image) or ('', '')
+        again = first_of[entry['id']] != position
+        kind, detail = _fault(entry, image, again, name_of) or ('', '')
         fault = None
         if kind:
-            of = '' if image is None else image['file_name']
-            fault = EntryFault(kind, 'annotations', position, of, f'annotation {entry["id"]}{detail}')
+            file_name = '' if image is None else image['file_name']
+            fault = EntryFault(kind, 'annotations', position, file_name, f'annotation {entry["id"]}{detail}')
         boxes.append(Box(_use(entry, image, kind), index, name_of.get(entry['category_id'], ''), fault))
     return boxes
+
+
+def _first_of_id(entries: list[Entry]) -> dict[Any, int]:
+    """Return the index of the first entry of each id."""
+    return {entry['id']: index for index, entry in reversed(list(enumerate(entries)))}
 
 
 def _use(entry: Entry, image: Entry | None, kind: str) -> Literal['trained', 'crowd', 'unusable', 'broken', 'orphan']:
@@ -203,13 +206,13 @@ def _use(entry: Entry, image: Entry | None, kind: str) -> Literal['trained', 'cr
     return 'crowd' if entry['iscrowd'] else 'trained'
 
 
-def _repeated(entry: Entry, ids: set[str]) -> tuple[str, str]:
-    """Return a fault, or two empty texts, for an annotation whose id was met before; its id is added to those."""
-    number = str(entry['id'])
-    if number in ids:
+def _fault(entry: Entry, image: Entry | None, again: bool, name_of: Mapping[Any, str]) -> tuple[str, str] | None:
+    """Return what is wrong with an annotation, and its value; ``again`` where its id was used before."""
+    if again:
         return 'annotation id used twice', ''
-    ids.add(number)
-    return '', ''
+    if image is None:
+        return None
+    return _fault_of_values(entry, name_of) or _fault_of_place(entry['bbox'], image)
 
 
 def _fault_of_values(entry: Entry, name_of: Mapping[Any, str]) -> tuple[str, str] | None:

@@ -139,7 +139,7 @@ def _listed(boxes: Sequence[Box], images: int) -> tuple[frozenset[str], ...]:
 
 
 def _all_differ(path: Path, what: str, values: Sequence[Any]) -> None:
-    repeated = [value for value, times in Counter(map(str, values)).items() if times > 1]
+    repeated = [value for value, times in Counter(values).items() if times > 1]
     if repeated:
         raise UserError(f'{path}: every {what} must be used once, but {shortlist(repeated, 5)} is used more than once')
 
