@@ -73,13 +73,13 @@ def examine(root: Path) -> list[Finding]:
     parts = {one.split: one.part for one in read if isinstance(one, _Part)}
     others = [_other(layout, root, split, place) for split, place in layout.others(request)]
     try:
-        names = layout.agree(root, parts, request, tolerant=False) if parts else Names(())
+        names, doubt = layout.agree(root, parts, request, tolerant=False) if parts else Names(()), ''
     except NeedsConfigError as error:
-        names = error.names
+        names, doubt = error.names, error.fault
     except UserError as error:
         faults = [one for one in read if isinstance(one, Finding)]
         return [*faults, _fault(str(root), error, look), *others]
-    return [one if isinstance(one, Finding) else _check(layout, root, one, names) for one in read] + others
+    return [one if isinstance(one, Finding) else _check(layout, root, one, names, doubt) for one in read] + others
 
 
 def _find(layout: Layout, request: DataRequest, split: str, look: str) -> _Part | Finding:
@@ -100,8 +100,16 @@ def _read(layout: Layout, root: Path, split: str, place: Any) -> _Part | Finding
         return _fault(title, error, look)
 
 
-def _check(layout: Layout, root: Path, one: _Part, names: Names) -> Finding:
-    """Check a split as a run does that is given nothing but the folder, its content included."""
+def _check(layout: Layout, root: Path, one: _Part, names: Names, doubt: str) -> Finding:
+    """Check a split as a run does that is given nothing but the folder, its content included.
+
+    Args:
+        layout: The layout of the data set.
+        root: Its folder.
+        one: The split.
+        names: Its classes.
+        doubt: What only a config can tell of them.
+    """
     try:
         checked: Checked = layout.check(root, one.split, one.part, names, tolerant=False)
         dataset: dict[str, Any] = {'metainfo': {'classes': names.classes}}
@@ -116,7 +124,8 @@ def _check(layout: Layout, root: Path, one: _Part, names: Names) -> Finding:
         return Finding(
             one.title, False, detail, f'emo-mm train CONFIG --data-root {shlex.quote(str(root))} --bad-data skip'
         )
-    return Finding(one.title, True, '; '.join([checked.detail(), *checked.notes, *by_kind(content.faults)]))
+    notes = [*checked.notes, *by_kind(content.faults), doubt]
+    return Finding(one.title, True, '; '.join([checked.detail(), *filter(None, notes)]))
 
 
 def _other(layout: Layout, root: Path, split: str, place: Any) -> Finding:

@@ -215,6 +215,7 @@ TREES: dict[str, tuple[str, Tree, bool]] = {
     'coco, three splits': ('det', coco(splits=('train', 'val', 'test')), True),
     'coco, no file for validation': ('det', coco(splits=('train',)), False),
     'coco, not named for a split': ('det', coco('annotations/cells.json', splits=('train',)), False),
+    'coco, in the folder of the split by another name': ('det', coco('{}/result.json', '{}/images'), False),
     'coco, two files for a split': ('det', then(coco('{}_a.json'), coco('{}_b.json')), False),
     'coco, cut off': ('det', then(coco(), lambda root: (root / 'annotations/val.json').write_text('{"im')), False),
     'coco, image missing': ('det', then(coco(), removed('images/1.jpg')), False),
@@ -318,7 +319,9 @@ def test_the_doctor_leaves_class_names_and_lists_of_labels_to_the_config(tmp_pat
         (tmp_path / 'ade' / kind / 'valing').rename(tmp_path / 'ade' / kind / 'validation')
     data = DataRequest(data_root=str(tmp_path / 'ade'))
     load_run_config(TrainOptions('deeplabv3_emo_1m_ade20k', work_dir=str(tmp_path / 'run'), data=data), training=True)
-    assert [check.ok for check in doctor.check_data(tmp_path / 'ade')] == [True, True]
+    train, val = doctor.check_data(tmp_path / 'ade')
+    assert (train.ok, val.ok) == (True, True)
+    assert 'the class names are not known' in train.detail
 
     root = tmp_path / 'imagenet'
     write_folders(root)

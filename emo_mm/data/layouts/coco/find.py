@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from emo_mm.data.layouts.base import LayoutError
-from emo_mm.data.layouts.coco.file import CocoFile
+from emo_mm.data.layouts.coco.file import CocoFile, parse_annotations
 from emo_mm.data.splits import SPLIT_NAMES, count, inside, shortlist
 from emo_mm.errors import UserError
 
@@ -48,11 +48,23 @@ def find_annotations(root: Path, split: str) -> Path | None:
 
 
 def annotation_files(root: Path) -> list[Path]:
-    """Return the COCO files of a tree that list boxes: all in ``annotations/``, elsewhere those named for a split."""
+    """Return the COCO files of a tree that list boxes.
+
+    That is all in ``annotations/``, those in the root that are named for a split, and those in the folder of a split
+    that are called after COCO or hold what a COCO file holds.
+    """
     splits = {name for names in SPLIT_NAMES.values() for name in names}
-    found = [*root.glob('annotations/*.json'), *root.glob('*/_annotations.coco.json')]
-    found += [path for path in root.glob('*.json') if _words(path) & splits]
+    found = {*root.glob('annotations/*.json'), *root.glob('*/_annotations.coco.json')}
+    found |= {path for path in root.glob('*.json') if _words(path) & splits}
+    found |= {path for name in splits for path in root.glob(f'{name}/*.json') if path in found or _is_coco(path)}
     return sorted(path for path in found if not _words(path) & OTHER_TASKS)
+
+
+def _is_coco(path: Path) -> bool:
+    try:
+        return parse_annotations(path).keys() >= {'images', 'categories'}
+    except UserError:
+        return False
 
 
 def split_of(root: Path, path: Path) -> str:

@@ -132,9 +132,9 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
         found = palette_classes(first, tolerant)
         if found is None:
             raise NeedsConfigError(
-                f'{first.mask_dir}: the class names are not known: there is no CLASSES.txt, and the masks have no '
-                'palette. Give a text file with --classes FILE, one name per line in the order of the labels',
-                names=Names(tuple(f'label {label}' for label in range(IGNORED))),
+                f'{first.mask_dir}: the class names are not known: there is no CLASSES.txt, the masks have no palette',
+                'give a text file with --classes FILE, one name per line in the order of the labels',
+                Names(tuple(f'label {label}' for label in range(IGNORED))),
             )
         return Names(*found, source=f'the palette of {inside(root, first.mask_dir)}')
 
