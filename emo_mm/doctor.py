@@ -1,4 +1,4 @@
-"""``emo-mm doctor``: what is installed, whether it works, whether the data are whole, and what mends a fault.
+"""``emo-mm doctor``: what is installed, whether it works, whether the data are whole, and what fixes a fault.
 
 Each check is a function that looks and returns a :class:`Check`; only :func:`run_doctor` prints.
 """
@@ -42,7 +42,7 @@ class Check:
         name: What was looked at.
         ok: Whether it is as it must be.
         detail: What was found, in a line.
-        fix: The one command that mends it; empty if nothing is at fault.
+        fix: The one command that fixes it; empty if nothing is at fault.
     """
 
     name: str
@@ -272,134 +272,31 @@ def require_tested_stack(stack: str, ops: str) -> None:
 
 # --- the data ---------------------------------------------------------------------------------------------------------
 def check_data(folder: str | Path) -> list[Check]:
-    """Check a data set: a COCO-format tree, images with index masks, or class folders.
+    """Check a data set of any known layout, as a training or a test does before it starts.
 
     Args:
         folder: Root of the data set.
 
     Returns:
-        A check per annotation file or split.
+        A check per split or annotation file.
     """
-    from emo_mm.data.layouts.masks import find_folders
-    from emo_mm.data.splits import SPLITS
+    from emo_mm.data.examine import examine
 
     root = Path(folder)
     if not root.is_dir():
         return [Check(str(root), False, 'no such folder', f'ln -s /path/to/your/data {shlex.quote(str(root))}')]
-    annotations = annotation_files(root)
-    if annotations:
-        return [check_annotation_file(root, path) for path in annotations]
-    if any(find_folders(root, split) for split in SPLITS):
-        return [check for split in SPLITS for check in check_mask_split(root, split)]
-    checks = [check for split in SPLITS for check in check_folder_split(root, split)]
-    if checks:
-        return checks
-    detail = (
-        'holds no known layout: neither COCO annotation files (annotations/*.json), nor images with masks '
-        '(img_dir/train, ann_dir/train), nor class folders (train/<class>)'
-    )
-    return [Check(str(root), False, detail, f'find {shlex.quote(str(root))} -maxdepth 2')]
-
-
-def annotation_files(root: Path) -> list[Path]:
-    """Find the COCO files of a tree that list boxes: all in ``annotations/``, elsewhere those named for a split."""
-    from emo_mm.data.layouts.coco import OTHER_TASKS
-    from emo_mm.data.splits import SPLIT_NAMES
-
-    def words(path: Path) -> set[str]:
-        return set(re.split(r'[_.-]', path.stem.lower()))
-
-    splits = {name for names in SPLIT_NAMES.values() for name in names}
-    found = [*root.glob('annotations/*.json'), *root.glob('*/_annotations.coco.json')]
-    found += [path for path in root.glob('*.json') if words(path) & splits]
-    return sorted(path for path in found if not words(path) & set(OTHER_TASKS))
-
-
-def check_annotation_file(root: Path, path: Path) -> Check:
-    """Check that a COCO annotation file parses and that all its images are there."""
-    from emo_mm.data.layouts.coco import (
-        count_boxes,
-        find_image_dir,
-        missing_images,
-        oddities,
-        read_annotations,
-        summary,
-    )
-    from emo_mm.data.splits import SPLIT_NAMES, count, inside, shortlist
-
-    name = inside(root, path)
-    try:
-        file = read_annotations(path)
-    except UserError as error:
-        return Check(name, False, str(error), f'python -m json.tool {shlex.quote(str(path))} /dev/null')
-    split = next((s for s, names in SPLIT_NAMES.items() if any(n in name.lower() for n in names)), 'train')
-    try:
-        image_dir = find_image_dir(root, file, split)
-    except UserError as error:
-        return Check(
-            name, False, str(error), f'find {shlex.quote(str(root))} -name {shlex.quote(Path(file.images[0]).name)}'
-        )
-    absent = missing_images(image_dir, file.images)
-    if absent:
-        detail = (
-            f'{len(absent)} of {count(len(file.images), "image")} are missing from {image_dir}: {shortlist(absent)}'
-        )
-        return Check(name, False, detail, f'cp -n /path/to/the/originals/* {shlex.quote(str(image_dir))}/')
-    number, boxes = len(file.images), count_boxes(file, file.classes, required=False)
-    line = summary(split, name, number, number, boxes, file.classes)
-    notes = [note.removeprefix(f'{path}: ') for note in oddities(file, file.classes)]
-    return Check(name, True, '; '.join([line.split(': ', 2)[2], f'images in {inside(root, image_dir)}', *notes]))
-
-
-def check_mask_split(root: Path, split: str) -> list[Check]:
-    """Check the pairs of images and masks of a split, and up to 50 of its masks; nothing if there is no such split."""
-    from emo_mm.data.layouts.masks import IGNORED, check_labels, find_folders, pair_up
-    from emo_mm.data.splits import inside
-
-    folders = find_folders(root, split)
-    if folders is None:
-        return []
-    images, masks = folders
-    try:
-        pairs = pair_up(images, masks)
-        # the class names may be the config's own, so any label that is not the ignored one is allowed here
-        checked = check_labels(pairs, IGNORED)
-    except UserError as error:
-        command = f'diff <(ls {shlex.quote(str(images))} | cut -d. -f1) <(ls {shlex.quote(str(masks))} | cut -d. -f1)'
-        return [Check(split, False, str(error), command)]
-    detail = f'{len(pairs.stems)} pairs in {inside(root, images)} and {inside(root, masks)}, {checked} masks read'
-    return [Check(split, True, detail)]
-
-
-def check_folder_split(root: Path, split: str) -> list[Check]:
-    """Count the images in the class folders of a split; nothing if there is no such split."""
-    from emo_mm.data.layouts.folders import count_images, find_split, summary
-    from emo_mm.data.splits import inside
-
-    folder = find_split(root, split)
-    if folder is None:
-        return []
-    try:
-        images = count_images(folder)
-    except UserError as error:
-        return [Check(split, False, str(error), f'find {shlex.quote(str(folder))} -maxdepth 2')]
-    empty = [name for name, number in images.items() if not number]
-    if empty and split == 'train':
-        command = 'rmdir ' + ' '.join(shlex.quote(str(folder / name)) for name in empty)
-        return [Check(split, False, f'no image of {", ".join(empty)} in {folder}', command)]
-    line = summary(split, inside(root, folder), images)
-    return [Check(split, True, line.split(': ', 2)[2] + f' (in {inside(root, folder)})')]
+    return [Check(found.name, found.ok, found.detail, found.fix) for found in examine(root)]
 
 
 # --- the report -------------------------------------------------------------------------------------------------------
 def format_check(check: Check) -> str:
-    """Return the line of a check, and under a fault the command that mends it."""
+    """Return the line of a check, and under a fault the command that fixes it."""
     line = f'{"ok   " if check.ok else "FAULT"}  {check.name:<14} {check.detail}'
     return line if check.ok else f'{line}\n       fix with:  {check.fix}'
 
 
 def run_doctor(data: list[str]) -> int:
-    """Check the installation and the data sets, and print what was found with the command that mends each fault.
+    """Check the installation and the data sets, and print what was found with the command that fixes each fault.
 
     Args:
         data: Roots of data sets to check.

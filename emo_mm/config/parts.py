@@ -95,14 +95,25 @@ def dataset_classes(dataset: dict[str, Any], scope: str) -> tuple[str, ...] | No
     """Class names of a data set: from its config, or those its type declares; None if it finds them by itself."""
     classes = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
     if classes is None:
-        from mmengine.registry import DATASETS
-
-        name = dataset['type'] if not isinstance(dataset['type'], str) else _scoped(dataset['type'], scope)
-        kind = DATASETS.get(name) if isinstance(name, str) else name
+        kind = _dataset_type(dataset, scope)
         if kind is None:
             raise UserError(f'data set type {dataset["type"]}: not known to {scope}')
         classes = getattr(kind, 'METAINFO', {}).get('classes')
     return None if classes is None else (classes,) if isinstance(classes, str) else tuple(classes)
+
+
+def inherits(dataset: dict[str, Any], scope: str, bases: tuple[str, ...]) -> bool:
+    """Tell whether the type of a data set is one of some classes, named without their scope, or made from one."""
+    kind = _dataset_type(dataset, scope)
+    return any(base.__name__ in bases for base in getattr(kind, '__mro__', ()))
+
+
+def _dataset_type(dataset: dict[str, Any], scope: str) -> Any:
+    """Return the class of a data set; None if it is not known."""
+    from mmengine.registry import DATASETS
+
+    name = _scoped(dataset['type'], scope) if isinstance(dataset['type'], str) else dataset['type']
+    return DATASETS.get(name) if isinstance(name, str) else name
 
 
 def _scoped(name: str, scope: str) -> str:

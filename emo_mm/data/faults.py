@@ -49,9 +49,22 @@ class Content:
     items: dict[str, int]
     names: tuple[str, ...] = ()
 
+    @property
+    def serious(self) -> list[Fault]:
+        """The faults for which there is a policy, without the notes."""
+        return [fault for fault in self.faults if fault.serious]
+
+    def drops(self) -> dict[str, set[int]]:
+        """Return the entries that a training can leave out, by the list that they are in."""
+        drops: dict[str, set[int]] = {name: set() for name in self.items}
+        for fault in self.faults:
+            if fault.drop is not None:
+                drops[fault.drop[0]].add(fault.drop[1])
+        return drops
+
 
 def table(faults: Iterable[Fault], most: int = 3) -> list[str]:
-    """Lines of a table: faults by split and kind with their number and the first files, serious ones first.
+    """Return the lines of a table: faults by split and kind with their number and the first files, serious ones first.
 
     Args:
         faults: The faults.
@@ -73,6 +86,14 @@ def table(faults: Iterable[Fault], most: int = 3) -> list[str]:
     ]
 
 
+def by_kind(faults: Iterable[Fault], most: int = 3) -> list[str]:
+    """Return the kinds of faults with the first files of each, in words: ``empty file (a.jpg, b.jpg)``."""
+    files: dict[str, list[str]] = {}
+    for fault in faults:
+        files.setdefault(fault.kind, []).append(fault.file)
+    return [f'{kind} ({shortlist(of, most)})' for kind, of in files.items()]
+
+
 def write_list(faults: Sequence[Fault], path: Path) -> None:
     """Write all faults as CSV, one a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +105,7 @@ def write_list(faults: Sequence[Fault], path: Path) -> None:
 
 
 def summary(faults: Sequence[Fault]) -> str:
-    """How many faults there are, in words."""
+    """Return how many faults there are, in words."""
     serious = sum(fault.serious for fault in faults)
     notes = len(faults) - serious
     text = count(serious, 'fault') if serious else 'no fault'

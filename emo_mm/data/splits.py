@@ -1,4 +1,4 @@
-"""What the three kinds of own data have in common: the request, the names of splits, paths and short listings."""
+"""What all own data have in common: the request, the names of splits, paths, class names and short listings."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class DataRequest:
         """The root folder; the working directory if none was given.
 
         Raises:
-            UserError: The folder does not exist.
+            UserError: If the folder does not exist.
         """
         root = Path(self.data_root or '.')
         if not root.is_dir():
@@ -70,32 +70,32 @@ class DataRequest:
         return root
 
     def ann(self, split: str) -> str | None:
-        """The annotation path given for one split."""
+        """Return the annotation path given for one split."""
         return {'train': self.train_ann, 'val': self.val_ann, 'test': self.test_ann}[split]
 
     def images(self, split: str) -> str | None:
-        """The image folder given for one split."""
+        """Return the image folder given for one split."""
         return {'train': self.train_images, 'val': self.val_images, 'test': self.test_images}[split]
 
 
-def wanted_splits(request: DataRequest, training: bool, find: Callable[[Path, str], object]) -> tuple[str, ...]:
-    """The splits to resolve.
+def needed_splits(request: DataRequest, training: bool, find: Callable[[DataRequest, str], object]) -> tuple[str, ...]:
+    """Return the splits to resolve.
 
     Args:
         request: What the user gave.
         training: Whether to train (train and val are needed, test is taken if there is one) or only to test (test, or
             val where there is no test split).
-        find: Looks for a split in the root; None if it is not there.
+        find: Looks for a split; None if it is not there.
     """
     given = request.ann('test') or request.images('test')
-    has_test = given is not None or find(request.root, 'test') is not None
+    has_test = given is not None or find(request, 'test') is not None
     if training:
         return ('train', 'val', 'test') if has_test else ('train', 'val')
     return ('test',) if has_test else ('val',)
 
 
 def locate(root: Path, path: str, flag: str) -> Path:
-    """Finds a path given by the user, relative to the data root or else to the working directory.
+    """Find a path given by the user, relative to the data root or else to the working directory.
 
     Args:
         root: The data root.
@@ -103,7 +103,7 @@ def locate(root: Path, path: str, flag: str) -> Path:
         flag: Name of the option, for the message.
 
     Raises:
-        UserError: Nothing exists there.
+        UserError: If nothing exists there.
     """
     for candidate in (root / path, Path(path)):
         if candidate.exists():
@@ -112,7 +112,7 @@ def locate(root: Path, path: str, flag: str) -> Path:
 
 
 def inside(root: Path, path: Path) -> str:
-    """Writes a path as data sets want it: relative to the root (posix) if under it, else absolute."""
+    """Return a path as data sets expect it: relative to the root (posix) if under it, else absolute."""
     try:
         return path.relative_to(root).as_posix()
     except ValueError:
@@ -123,7 +123,7 @@ def inside(root: Path, path: Path) -> str:
 
 
 def files_under(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[str]:
-    """Lists the files below a folder that have one of the suffixes (any letter case), sorted, as relative paths.
+    """List the files below a folder that have one of the suffixes (any letter case), sorted, as relative paths.
 
     Hidden files are left out, as the toolboxes leave them out.
     """
@@ -138,14 +138,14 @@ def files_under(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[
 
 
 def shortlist(items: Iterable[object], most: int = 10) -> str:
-    """Joins the first items with commas and counts the rest: ``a, b and 7 more``."""
+    """Join the first items with commas and counts the rest: ``a, b and 7 more``."""
     listed = [str(item) for item in items]
     head = ', '.join(listed[:most])
     return head if len(listed) <= most else f'{head} and {len(listed) - most} more'
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Writes a number with its noun: ``1 class``, ``2 classes``."""
+    """Return a number with its noun: ``1 class``, ``2 classes``."""
     return f'{number} {noun if number == 1 else plural or noun + "s"}'
 
 
@@ -153,14 +153,14 @@ _CVAT_LINE = re.compile(r'[^:]+:(\d+,\d+,\d+)?:[^:]*:[^:]*')
 
 
 def read_classes(path: Path) -> list[str]:
-    """Reads class names from a text file.
+    """Read class names from a text file.
 
     Either one name per line, in the order of the labels; or ``index name`` on every line (index 255 is the ignored
     label and is left out); or CVAT's ``name:red,green,blue:parts:actions``; or LabelMe's list, whose first line
     ``__ignore__`` stands for the ignored label. Empty lines and lines that start with ``#`` do not count.
 
     Raises:
-        UserError: The file cannot be read, is empty, repeats a name, or its indices are not 0, 1, 2, ...
+        UserError: If the file cannot be read, is empty, repeats a name, or its indices are not 0, 1, 2, ...
     """
     try:
         text = path.read_text(encoding='utf-8-sig')

@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from emo_mm.config.parts import only_dataset
 from emo_mm.data.apply import apply_data
-from emo_mm.data.preflight import check_data
+from emo_mm.data.checks import check_data
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from data_trees import CLASSES, annotations, shared, write_coco, write_split
 
-from emo_mm.data.layouts.coco import missing_images, read_annotations, resolve_coco
+from emo_mm.data.layouts.coco import COCO
+from emo_mm.data.layouts.coco.file import read_annotations
+from emo_mm.data.layouts.coco.find import missing_images
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
 
@@ -28,7 +30,7 @@ from emo_mm.errors import UserError
 def test_known_layouts_are_found(tmp_path: Path, ann_file: str, image_dir: str) -> None:
     for split in ('train', 'val'):
         write_split(tmp_path / ann_file.format(split), tmp_path / image_dir.format(split), annotations())
-    found = resolve_coco(DataRequest(data_root=str(tmp_path)))
+    found = COCO.resolve(DataRequest(data_root=str(tmp_path)))
     assert list(found.splits) == ['train', 'val']
     assert found.classes == CLASSES
     for split, part in found.splits.items():
@@ -44,7 +46,7 @@ def test_roboflow_group_without_boxes_is_no_class(tmp_path: Path) -> None:
     ]
     for folder in ('train', 'valid', 'test'):
         write_split(tmp_path / folder / '_annotations.coco.json', tmp_path / folder, content)
-    found = resolve_coco(DataRequest(data_root=str(tmp_path)))
+    found = COCO.resolve(DataRequest(data_root=str(tmp_path)))
     assert list(found.splits) == ['train', 'val', 'test']
     assert found.classes == CLASSES
     assert 'not trained: pets' in '\n'.join(found.lines())
@@ -61,25 +63,25 @@ def test_explicit_files_and_folders_may_be_relative_to_the_root_or_absolute(tmp_
         train_images=str(tmp_path / 'elsewhere'),
         val_images='pictures',
     )
-    found = resolve_coco(request)
+    found = COCO.resolve(request)
     assert found.splits['train'].image_dir == f'{tmp_path / "elsewhere"}/'
     assert (found.splits['val'].ann_file, found.splits['val'].image_dir) == ('b.json', 'pictures/')
 
 
 def test_file_names_with_folders_are_matched(tmp_path: Path) -> None:
-    found = resolve_coco(write_coco(tmp_path, annotations(prefix='train/'), annotations(prefix='val/')))
+    found = COCO.resolve(write_coco(tmp_path, annotations(prefix='train/'), annotations(prefix='val/')))
     assert found.splits['train'].image_dir == 'images/'
 
 
 def test_testing_needs_no_training_split(tmp_path: Path) -> None:
     write_split(tmp_path / 'annotations' / 'test.json', tmp_path / 'images', annotations())
-    assert list(resolve_coco(DataRequest(data_root=str(tmp_path)), training=False).splits) == ['test']
+    assert list(COCO.resolve(DataRequest(data_root=str(tmp_path)), training=False).splits) == ['test']
     with pytest.raises(UserError, match='train split'):
-        resolve_coco(DataRequest(data_root=str(tmp_path)))
+        COCO.resolve(DataRequest(data_root=str(tmp_path)))
 
 
 def test_counts_are_told_with_the_classes(tmp_path: Path) -> None:
-    lines = resolve_coco(write_coco(tmp_path)).lines()
+    lines = COCO.resolve(write_coco(tmp_path)).lines()
     assert lines[0] == 'train: annotations/train.json: 3 of 3 images found, 3 boxes, 2 classes: cat, dog'
 
 
@@ -91,7 +93,7 @@ def test_boxes_that_mmdet_leaves_out_are_not_counted(tmp_path: Path) -> None:
         strict=True,
     ):
         box.update(change)
-    found = resolve_coco(write_coco(tmp_path, content))
+    found = COCO.resolve(write_coco(tmp_path, content))
     assert found.splits['train'].boxes == 1
     assert any(note.startswith('4 boxes left out') for note in found.splits['train'].notes)
 
@@ -100,7 +102,7 @@ def test_classes_file_chooses_some_in_the_order_of_the_file(tmp_path: Path) -> N
     content = annotations(('cat', 'dog', 'cow'), images=6)
     write_coco(tmp_path, content, content)
     (tmp_path / 'names.txt').write_text('cow\ncat\n')
-    found = resolve_coco(DataRequest(data_root=str(tmp_path), classes='names.txt'))
+    found = COCO.resolve(DataRequest(data_root=str(tmp_path), classes='names.txt'))
     assert found.classes == ('cat', 'cow')
     assert found.splits['train'].boxes == 4
 
@@ -108,16 +110,16 @@ def test_classes_file_chooses_some_in_the_order_of_the_file(tmp_path: Path) -> N
 def test_no_validation_annotations_tells_the_option(tmp_path: Path) -> None:
     write_split(tmp_path / 'annotations' / 'train.json', tmp_path / 'images', annotations())
     with pytest.raises(UserError, match='--val-ann FILE'):
-        resolve_coco(DataRequest(data_root=str(tmp_path)))
+        COCO.resolve(DataRequest(data_root=str(tmp_path)))
     both = DataRequest(data_root=str(tmp_path), val_ann='annotations/train.json')
-    assert resolve_coco(both).splits['val'].images == 3
+    assert COCO.resolve(both).splits['val'].images == 3
 
 
 def test_several_candidates_are_not_guessed_from(tmp_path: Path) -> None:
     write_split(tmp_path / 'a_train.json', tmp_path, annotations())
     write_split(tmp_path / 'b_train.json', tmp_path, annotations())
     with pytest.raises(UserError, match=r'a_train.json, b_train.json; pick with --train-ann'):
-        resolve_coco(DataRequest(data_root=str(tmp_path)))
+        COCO.resolve(DataRequest(data_root=str(tmp_path)))
 
 
 def broken(**changes: Any) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def test_faulty_annotations_are_refused(tmp_path: Path, fault: str) -> None:
     path = tmp_path / 'annotations' / 'train.json'
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message) as raised:
-        resolve_coco(request)
+        COCO.resolve(request)
     assert str(path) in str(raised.value)
 
 
@@ -192,16 +194,16 @@ def test_no_matching_image_is_refused(tmp_path: Path) -> None:
     for image in (tmp_path / 'images').iterdir():
         image.rename(tmp_path / 'images' / f'x{image.name}')
     with pytest.raises(UserError, match=r'train.json: matches no image: 0.jpg .* --train-images DIR'):
-        resolve_coco(request)
+        COCO.resolve(request)
     with pytest.raises(UserError, match='none of its 3 images'):
-        resolve_coco(DataRequest(data_root=str(tmp_path), train_images='images', val_images='images'))
+        COCO.resolve(DataRequest(data_root=str(tmp_path), train_images='images', val_images='images'))
 
 
 def test_a_missing_image_is_refused_by_name(tmp_path: Path) -> None:
     request = write_coco(tmp_path)
     (tmp_path / 'images' / '2.jpg').unlink()
     with pytest.raises(UserError, match=r'1 of 3 images are missing .* 2.jpg'):
-        resolve_coco(request)
+        COCO.resolve(request)
 
 
 def test_missing_images_counts_each_folder(tmp_path: Path) -> None:
@@ -216,16 +218,16 @@ def test_missing_images_counts_each_folder(tmp_path: Path) -> None:
 )
 def test_splits_must_agree_on_the_classes_and_their_order(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        resolve_coco(write_coco(tmp_path, val=annotations(names)))
+        COCO.resolve(write_coco(tmp_path, val=annotations(names)))
 
 
 def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'--data-root .*nowhere'):
-        resolve_coco(DataRequest(data_root=str(tmp_path / 'nowhere')))
+        COCO.resolve(DataRequest(data_root=str(tmp_path / 'nowhere')))
 
 
 def test_bccd_is_counted() -> None:
-    found = resolve_coco(shared('bccd'))
+    found = COCO.resolve(shared('bccd'))
     assert {name: (part.images, part.boxes) for name, part in found.splits.items()} == {
         'train': (205, 2804),
         'val': (87, 1137),

@@ -7,7 +7,7 @@ import json
 import pytest
 from data_trees import annotations
 
-from emo_mm.data.layouts.coco import read_annotations
+from emo_mm.data.layouts.coco.file import read_annotations
 from emo_mm.errors import UserError
 
 
@@ -47,6 +47,16 @@ def test_numbers_that_are_written_with_a_point_are_numbers(tmp_path):
     path = tmp_path / 'train.json'
     path.write_text(json.dumps(content))
     assert read_annotations(path).boxes == {'cat': 2, 'dog': 1}
+
+
+@pytest.mark.parametrize(('place', 'index'), [('categories', 1), ('annotations', 1)])
+def test_an_id_with_and_without_a_point_is_the_same_id(place, index, tmp_path):
+    content = annotations()
+    content[place][index]['id'] = float(content[place][0]['id'])
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match='id must be used once'):
+        read_annotations(path)
 
 
 @pytest.mark.parametrize(

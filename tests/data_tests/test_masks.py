@@ -9,7 +9,9 @@ import pytest
 from data_trees import MASK_SIZE, shared, write_mask, write_masks, write_pairs
 from PIL import Image
 
-from emo_mm.data.layouts.masks import check_labels, check_palettes, find_folders, pair_up, resolve_masks, spread
+from emo_mm.data.layouts.masks import MASKS
+from emo_mm.data.layouts.masks.labels import check_labels, check_palettes, spread
+from emo_mm.data.layouts.masks.pairs import find_folders, pair_up
 from emo_mm.data.splits import DataRequest, read_classes
 from emo_mm.errors import UserError
 
@@ -58,7 +60,7 @@ def test_mixed_file_types_are_refused(tmp_path: Path) -> None:
 
 
 def test_classes_of_a_file_and_counts(tmp_path: Path) -> None:
-    found = resolve_masks(write_masks(tmp_path))
+    found = MASKS.resolve(write_masks(tmp_path))
     assert found.classes == ('sky', 'road', 'car')
     assert found.lines()[0] == '3 classes from CLASSES.txt: sky, road, car'
     assert found.lines()[1] == 'train: img_dir/train: 3 of 3 images have a mask, labels checked in 3 of them'
@@ -72,21 +74,21 @@ def test_classes_of_the_palette(tmp_path: Path) -> None:
         write_pairs(tmp_path / 'images' / split, tmp_path / 'masks' / split)
         for index in range(3):
             write_mask(tmp_path / 'masks' / split / f'scene{index}.png', labels, colours)
-    found = resolve_masks(DataRequest(data_root=str(tmp_path)))
+    found = MASKS.resolve(DataRequest(data_root=str(tmp_path)))
     assert found.classes == ('class_0', 'class_1', 'class_2')
-    assert found.palette == [(0, 0, 0), (200, 10, 10), (10, 200, 10)]
+    assert found.names.palette == [(0, 0, 0), (200, 10, 10), (10, 200, 10)]
 
 
 def test_masks_without_names_or_palette_ask_for_names(tmp_path: Path) -> None:
     request = write_masks(tmp_path)
     (tmp_path / 'CLASSES.txt').unlink()
     with pytest.raises(UserError, match='--classes FILE'):
-        resolve_masks(request)
+        MASKS.resolve(request)
 
 
 def test_undeclared_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'scene0.png: holds 1 label beyond the 2 classes 0 to 1: 2; .* 3 names'):
-        resolve_masks(write_masks(tmp_path, 'road\ncar\n'))
+        MASKS.resolve(write_masks(tmp_path, 'road\ncar\n'))
 
 
 def test_masks_of_0_and_255_are_refused(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_masks_of_0_and_255_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / 'ann_dir').rglob('*.png'):
         write_mask(path, labels)
     with pytest.raises(UserError, match='only label 0 found besides 255'):
-        resolve_masks(request)
+        MASKS.resolve(request)
 
 
 def test_sizes_must_agree_after_exif_rotation(tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ def test_files_that_are_no_index_masks_are_refused(tmp_path: Path, write, messag
     request = write_masks(tmp_path)
     write(tmp_path / 'ann_dir' / 'train' / 'scene0.png')
     with pytest.raises(UserError, match=message):
-        resolve_masks(request)
+        MASKS.resolve(request)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +156,12 @@ def test_checks_are_spread_over_the_split() -> None:
 
 
 def test_camvid_is_counted() -> None:
-    found = resolve_masks(shared('camvid'))
-    assert {split: len(pairs.stems) for split, pairs in found.splits.items()} == {'train': 367, 'val': 101, 'test': 233}
+    found = MASKS.resolve(shared('camvid'))
+    assert {split: len(part.pairs.stems) for split, part in found.splits.items()} == {
+        'train': 367,
+        'val': 101,
+        'test': 233,
+    }
     assert (len(found.classes), found.classes[0]) == (11, 'Sky')
 
 

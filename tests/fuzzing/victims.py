@@ -68,7 +68,7 @@ def annotation_reader(folder: Path) -> Victim:
     from emo_mm.config.names import get_config
     from emo_mm.config.parts import split_datasets
     from emo_mm.data.apply import apply_data
-    from emo_mm.data.content_check import check_content
+    from emo_mm.data.checks import check_content
     from emo_mm.data.splits import DataRequest
 
     MMLogger.get_instance('fuzzing', log_level='ERROR')

@@ -120,7 +120,7 @@ def check_files(paths: Sequence[str], check: str, cache: CheckCache | None = Non
     fresh = {}
     for index, answer in zip(asked, _ask([paths[index] for index in asked], check), strict=True):
         answers[index] = fresh[index] = answer
-    if cache:  # faults are looked at again each time: what mends them need not change size or time
+    if cache:  # faults are looked at again each time: what fixes them need not change size or time
         sound = {index: _to_fields(answer) for index, answer in fresh.items() if not answer.kind}
         cache.put(paths, versions, check, sound)
     return [answer for answer in answers if answer is not None]

@@ -1,1 +1,90 @@
-"""The layouts of data sets: one file each."""
+"""The layouts of data sets: one file (or a folder of files) and one row of ``LAYOUTS`` each.
+
+To add one, write its steps (``emo_mm.data.layouts.base.Layout``) and its row; training, test and doctor then know it.
+
+Several layouts may serve a task. The one that recognises a folder is taken for it; a data set that a config names is
+read by the first one that knows its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pkgutil import resolve_name
+
+from emo_mm.data.layouts.base import Layout, Reading
+from emo_mm.data.splits import DataRequest
+from emo_mm.errors import UserError
+from emo_mm.tasks import TASK_OF_SCOPE, Task, TaskName
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layout and the tasks that it serves.
+
+    Attributes:
+        tasks: Short names of the tasks.
+        where: ``module:object`` of its ``Layout``, which is imported when a data set is looked at.
+    """
+
+    tasks: tuple[TaskName, ...]
+    where: str
+
+    @property
+    def layout(self) -> Layout:
+        """The layout itself."""
+        found: Layout = resolve_name(self.where)
+        return found
+
+
+# Where nobody says which task a folder is for, the first row that recognises it is taken: most telling signs first.
+LAYOUTS: tuple[Row, ...] = (
+    Row(('det',), 'emo_mm.data.layouts.coco:COCO'),
+    Row(('seg',), 'emo_mm.data.layouts.masks:MASKS'),
+    Row(('cls',), 'emo_mm.data.layouts.folders:FOLDERS'),
+)
+
+
+def layouts_of(task: Task) -> list[Layout]:
+    """Return the layouts that serve a task."""
+    return [row.layout for row in LAYOUTS if task.name in row.tasks]
+
+
+def layout_of_folder(request: DataRequest, task: Task | None = None) -> Layout:
+    """Return the layout of a folder.
+
+    Args:
+        request: The folder, and what else the user gave.
+        task: What the data are for; None if any task will do.
+
+    Raises:
+        UserError: If no layout or more than one recognises the folder. A task's only layout is taken in any case: it
+            tells best what is missing.
+    """
+    known = [row.layout for row in LAYOUTS] if task is None else layouts_of(task)
+    if task is not None and len(known) == 1:
+        return known[0]
+    recognising = [layout for layout in known if layout.recognises(request)]
+    if not recognising:
+        raise UserError(f'{request.root}: holds no known layout; known are {described(known)}')
+    if task is None:
+        served = next(row.tasks for row in LAYOUTS if row.layout is recognising[0])
+        rivals = [row.layout for row in LAYOUTS if set(row.tasks) & set(served)]
+        recognising = [layout for layout in recognising if layout in rivals]
+    if len(recognising) > 1:
+        raise UserError(
+            f'{request.root}: may be any of {described(recognising)}; keep one of them there, or name the files of '
+            'each split with --train-ann, --train-images and so on'
+        )
+    return recognising[0]
+
+
+def layout_of_reading(reading: Reading) -> Layout | None:
+    """Return the layout that a data set of a config has; None if it is one that nothing here checks."""
+    known = layouts_of(TASK_OF_SCOPE[reading.scope])
+    return next((layout for layout in known if layout.reads(reading)), None)
+
+
+def described(layouts: Iterable[Layout]) -> str:
+    """Return what some layouts are called and look like, for a message."""
+    return ', '.join(f'{layout.name} ({layout.looks_like})' for layout in layouts)

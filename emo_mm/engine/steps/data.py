@@ -26,7 +26,7 @@ def lone_class(view: ConfigView, options: RunOptions) -> Change:
 def data_set(view: ConfigView, options: RunOptions) -> Change:
     """Put the user's data into the config, or check that the config's own are there and fit it."""
     from emo_mm.data.apply import apply_data
-    from emo_mm.data.preflight import check_data
+    from emo_mm.data.checks import check_data
 
     checked = options.check is not None
     if options.data.given:
@@ -46,7 +46,7 @@ def content(view: ConfigView, options: RunOptions) -> Change:
     Raises:
         UserError: If the work directory cannot be written, or files are faulty and are not to be left out.
     """
-    from emo_mm.data.content_check import check_content
+    from emo_mm.data.checks import check_content
 
     if options.dry_run:
         return Change(lines=('a dry run does not look into the files of the data',))

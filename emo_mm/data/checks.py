@@ -1,0 +1,188 @@
+"""Before a model is built: are the data sets of a config there, do they fit it, is each image and annotation sound?
+
+What that means for a data set is told by its layout; here are the loops over them, and what is said and done about
+what was found.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from emo_mm.config.parts import counting_parts, split_datasets, task_scope, type_name
+from emo_mm.data.faults import Content, summary, table, write_list
+from emo_mm.data.files.cache import CheckCache
+from emo_mm.data.layouts import layout_of_reading, layouts_of
+from emo_mm.data.layouts.base import Reading
+from emo_mm.data.splits import SPLITS, count
+from emo_mm.errors import UserError
+from emo_mm.tasks import TASK_OF_SCOPE
+from emo_mm.weights.cache import cache_dir
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+POLICIES = ('error', 'skip')
+FAULT_LIST = 'data_faults.csv'  # in the work directory
+
+
+def training_splits(training: bool) -> tuple[str, ...]:
+    """Return the splits that a run reads: training also validates, testing reads the test split only."""
+    return ('train', 'val') if training else ('test',)
+
+
+# --- is it there, does it fit
+def check_data(cfg: Config, training: bool = True, tolerant: bool = False) -> list[str]:
+    """Check that the data sets of a config exist and fit it.
+
+    Args:
+        cfg: The whole config.
+        training: Check what training reads (train, val), else what testing reads (test).
+        tolerant: Whether faults of single images and annotations are left to ``check_content``.
+
+    Returns:
+        Lines to print: counts of what was found.
+
+    Raises:
+        UserError: If something is missing or does not fit. Where the data set is not there at all the message shows
+            the tree that is expected and tells how to get it.
+    """
+    lines = []
+    for reading in _readings(cfg, training_splits(training)):
+        layout = layout_of_reading(reading)
+        if layout is None:
+            known = ', '.join(layout.name for layout in layouts_of(TASK_OF_SCOPE[reading.scope]))
+            lines.append(f'{reading.split}: {type_name(reading.dataset)} is not checked; only {known} are')
+        else:
+            for path in layout.needs(reading):
+                if not path.exists():
+                    raise missing_data(cfg, path)
+            lines += layout.fits(cfg, reading, tolerant)
+        _check_heads(cfg, reading.classes)
+    return lines
+
+
+def _readings(cfg: Config, splits: Sequence[str]) -> list[Reading]:
+    scope = task_scope(cfg)
+    return [Reading(split, dataset, scope) for split in splits for dataset in split_datasets(cfg, split)]
+
+
+def _check_heads(cfg: Config, classes: Sequence[str] | None) -> None:
+    for part in counting_parts(cfg) if classes else ():
+        if part['num_classes'] != len(classes or ()):
+            raise UserError(
+                f'{cfg.filename or "config"}: {type_name(part) or "a part"} has num_classes={part["num_classes"]} but '
+                f'the data set has {len(classes or ())} classes; with --data-root DIR they are set alike'
+            )
+
+
+def missing_data(cfg: Config, missing: Path) -> UserError:
+    """Return the error for a data set that is not there: what was looked for, the tree expected, how to get it."""
+    paths: dict[str, list[str]] = {}
+    sources = []
+    for reading in _readings(cfg, SPLITS):
+        layout, dataset = layout_of_reading(reading), reading.dataset
+        if layout is None:
+            continue
+        paths.setdefault(dataset.get('data_root') or '.', []).extend(layout.expected(dataset))
+        if not (dataset.get('metainfo') or {}).get('classes'):
+            sources.append(layout.sources.get(type_name(dataset), ''))
+    text = [f'{missing}: does not exist, so the data set of this config is not (all) there. Expected:']
+    for root, below in paths.items():
+        text += [f'  {root.rstrip("/")}/', *_tree(below)]
+    text += [source for source in dict.fromkeys(sources) if source]
+    text.append('A data set that lies elsewhere, or one of your own, is given with --data-root DIR.')
+    text.append('Nothing need be downloaded for `make demo`, which makes its own data set and trains on it.')
+    return UserError('\n'.join(text))
+
+
+def _tree(paths: Sequence[str], indent: str = '    ') -> list[str]:
+    """Draw paths as an indented tree, each folder once and with a slash."""
+    lines = []
+    for head in dict.fromkeys(path.split('/', 1)[0] for path in sorted(paths)):
+        below = [path.split('/', 1)[1] for path in paths if path.startswith(f'{head}/')]
+        lines.append(f'{indent}{head}{"/" if below else ""}')
+        lines += _tree([path for path in dict.fromkeys(below) if path], f'{indent}  ')
+    return lines
+
+
+# --- is each image and annotation sound
+def check_content(cfg: Config, training: bool, check: str = 'quick', policy: str = 'error') -> list[str]:
+    """Check every image and annotation that a run reads.
+
+    Args:
+        cfg: The whole config; with the policy ``skip`` its data sets are changed to leave faulty parts out. Its work
+            directory gets the list of faults, and lists of what is left.
+        training: Check what training reads (train, val), else what testing reads (test).
+        check: ``quick`` or ``full``; see ``emo_mm.data.files.check``.
+        policy: What to do about faults: ``error`` or ``skip``.
+
+    Returns:
+        Lines to print.
+
+    Raises:
+        UserError: If there are faults and the policy is ``error``, or nothing is left without them.
+    """
+    folder = Path(cfg.work_dir)
+    start = time.monotonic()
+    with known_answers() as cache:
+        found = [(reading, _content(reading, check, cache)) for reading in _readings(cfg, training_splits(training))]
+    faults = [fault for _, content in found for fault in content.faults]
+    number = sum(content.items.get('images', 0) for _, content in found)
+    checked = f'{check} check of {count(number, "image")} in {time.monotonic() - start:.1f} s'
+    if not faults:
+        (folder / FAULT_LIST).unlink(missing_ok=True)  # of a run before they were fixed
+        return [f'{checked}: no fault'] if number else []
+    write_list(faults, folder / FAULT_LIST)
+    shown = [*(f'  {row}' for row in table(faults)), f'  all of them: {folder / FAULT_LIST}']
+    if policy == 'error' and any(fault.serious for fault in faults):
+        ways = 'Fix them, leave them out with --bad-data skip, or go without this check by --skip-check.'
+        raise UserError('\n'.join([f'the data have {summary(faults)} ({checked})', *shown, ways]))
+    lines = [f'{checked}: {summary(faults)}', *shown]
+    for index, (reading, content) in enumerate(found):
+        if content.serious:
+            lines.append(_leave_out(cfg, reading, content, folder / 'checked_data' / f'{index}_{reading.split}'))
+    return lines
+
+
+def _content(reading: Reading, check: str, cache: CheckCache) -> Content:
+    layout = layout_of_reading(reading)
+    return Content([], {}) if layout is None else layout.content(reading, check, cache)
+
+
+def _leave_out(cfg: Config, reading: Reading, content: Content, target: Path) -> str:
+    """Change a data set of a config to one without what is at fault, and return the line that says so."""
+    drops = content.drops()
+    if len(drops['images']) == content.items['images']:
+        raise UserError(f'{reading.split}: no image is left without the faulty ones; see the list of faults')
+    layout = layout_of_reading(reading)
+    assert layout is not None  # which found the faults
+    path, left_out = layout.without(cfg, reading, content, drops, target)
+    return f'{reading.split}: {left_out} left out; what is left is listed in {path}'
+
+
+@contextmanager
+def known_answers() -> Iterator[CheckCache]:
+    """Give the cache of answers; of the processes of a distributed run one after another checks, the first for all."""
+    folder = cache_dir().with_name('checks')
+    cache = CheckCache(folder)
+    if int(os.environ.get('WORLD_SIZE', os.environ.get('SLURM_NTASKS', 1))) == 1:
+        yield cache
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / 'lock')
+        lock.acquire()
+    except OSError:  # not ours to write: each process checks for itself
+        yield cache
+        return
+    try:
+        yield cache
+    finally:
+        lock.release()

@@ -1,0 +1,380 @@
+"""What a layout of a data set is: the steps that every layout has, and what the steps hand to each other.
+
+On a folder (``resolve`` for a training or a test, ``emo_mm.data.examine`` for the doctor) the steps are: *find* each
+split, *read* it, let the splits *agree* on the classes, *check* each of them. What was found is *pointed* to in a
+config. On a config that names its data the steps are: *needs* (what must exist), *fits* (does it fit the config),
+*content* (is each image sound), *without* (leave out what is not).
+"""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from emo_mm.config.parts import (
+    dataset_classes,
+    image_prefixes,
+    only_dataset,
+    path_in,
+    task_scope,
+)
+from emo_mm.data.faults import Content
+from emo_mm.data.files.cache import CheckCache
+from emo_mm.data.splits import SPLITS, DataRequest, count, needed_splits, shortlist
+from emo_mm.errors import UserError
+from emo_mm.files import atomic_write
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+Colour = tuple[int, int, int]
+
+
+class LayoutError(UserError):
+    """A fault of a data set, with what the doctor says of it.
+
+    Args:
+        fault: What is wrong.
+        advice: What can be done about it; the doctor prints ``fix`` instead.
+        fix: The shell command that fixes the fault, or shows more of it; empty for the layout's own way to look.
+
+    Attributes:
+        fault: As given.
+        fix: As given.
+    """
+
+    def __init__(self, fault: str, advice: str = '', fix: str = '') -> None:
+        super().__init__(f'{fault}; {advice}' if advice else fault)
+        self.fault = str(UserError(fault))
+        self.fix = fix
+
+
+@dataclass(frozen=True)
+class Names:
+    """The classes of a data set.
+
+    Attributes:
+        classes: Class names in label order.
+        palette: A colour (R, G, B in 0..255) per class, where colours matter.
+        source: Where the names come from, in words, where that is not plain from the layout.
+    """
+
+    classes: tuple[str, ...]
+    palette: Sequence[Colour] = ()
+    source: str = ''
+
+
+class NeedsConfigError(LayoutError):
+    """A folder that only a config can make sense of, which knows the class names or has a list of the labels.
+
+    Args:
+        fault: What the folder does not tell.
+        advice: What can be done about it.
+        names: Names that stand for those of such a config, so that the rest can be checked.
+    """
+
+    def __init__(self, fault: str, advice: str = '', names: Names = Names(())) -> None:
+        super().__init__(fault, advice)
+        self.names = names
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A data set that a config reads for a split.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        dataset: The part of the config, without wrappers.
+        scope: The toolbox whose data set it is.
+    """
+
+    split: str
+    dataset: dict[str, Any]
+    scope: str
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The class names that the config gives or the type declares; None if the data set finds them by itself."""
+        return dataset_classes(self.dataset, self.scope)
+
+    def path(self, path: str) -> Path:
+        """Return where a path of the data set leads."""
+        return path_in(self.dataset, path)
+
+
+class Checked(ABC):
+    """A split that was found and checked.
+
+    Attributes:
+        notes: Oddities that are no faults.
+    """
+
+    notes: tuple[str, ...]
+
+    @abstractmethod
+    def line(self) -> str:
+        """Return what a training prints: where the split lies, what was counted."""
+
+    @abstractmethod
+    def detail(self) -> str:
+        """Return what the doctor prints after the name of the split."""
+
+
+PlaceT = TypeVar('PlaceT')
+PartT = TypeVar('PartT')
+CheckedT = TypeVar('CheckedT', bound=Checked)
+
+
+@dataclass(frozen=True)
+class Found(Generic[CheckedT]):
+    """A data set in a folder, checked.
+
+    Attributes:
+        root: The folder.
+        names: Its classes.
+        splits: The splits found, by name (``train``, ``val``, ``test``).
+    """
+
+    root: Path
+    names: Names
+    splits: dict[str, CheckedT]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in label order."""
+        return self.names.classes
+
+    def split(self, name: str) -> CheckedT:
+        """Return a split; that of ``val`` where there is no such one."""
+        return self.splits[name if name in self.splits else 'val']
+
+    def lines(self) -> list[str]:
+        """Return lines to print: where the classes come from, and what each split holds."""
+        lines = []
+        if self.names.source:
+            number = count(len(self.classes), 'class', 'classes')
+            lines.append(f'{number} from {self.names.source}: {shortlist(self.classes)}')
+        for name, split in self.splits.items():
+            lines += [f'{name}: {split.line()}', *(f'  note: {note}' for note in split.notes)]
+        return lines
+
+
+class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
+    """A way in which data sets lie in folders. One object of it is all that the package knows of the layout.
+
+    The type variables are where a split lies, what is read from there, and what the check makes of it.
+
+    Attributes:
+        name: For messages: "COCO annotation files".
+        looks_like: Where its files lie: "annotations/train.json with images/".
+        sources: Types of published data sets that it reads, to where they are had; their terms forbid passing them on.
+    """
+
+    name: ClassVar[str]
+    looks_like: ClassVar[str]
+    sources: ClassVar[Mapping[str, str]] = {}
+
+    # --- a folder
+    @abstractmethod
+    def find(self, request: DataRequest, split: str) -> PlaceT | None:
+        """Return where a split lies: as the request says, else by the usual names; None if it is not there.
+
+        Raises:
+            UserError: If what the request names is not there, or several places may be meant.
+        """
+
+    @abstractmethod
+    def absent(self, root: Path, split: str) -> UserError:
+        """Return the error for a split that is not there."""
+
+    @abstractmethod
+    def read(self, place: PlaceT, tolerant: bool) -> PartT:
+        """Return what lies at the place of a split.
+
+        Args:
+            place: Where it lies.
+            tolerant: Whether faults of single images and annotations are left to ``content``.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+
+    @abstractmethod
+    def agree(self, root: Path, parts: Mapping[str, PartT], request: DataRequest, tolerant: bool) -> Names:
+        """Return the classes that all splits share.
+
+        Args:
+            root: The folder of the data set.
+            parts: What was read, by split; at least one.
+            request: What the user gave.
+            tolerant: As in ``read``.
+
+        Raises:
+            NeedsConfigError: If the folder does not tell the classes.
+            UserError: If the splits disagree, or the classes are not those asked for.
+        """
+
+    @abstractmethod
+    def check(self, root: Path, split: str, part: PartT, names: Names, tolerant: bool) -> CheckedT:
+        """Return a split, checked against the classes.
+
+        Raises:
+            UserError: If something is missing or does not fit the classes.
+        """
+
+    def recognises(self, request: DataRequest) -> bool:
+        """Tell whether a folder looks like one of this layout, be it whole or not."""
+        try:
+            return any(self.find(request, split) is not None for split in SPLITS)
+        except UserError:  # there is too much of it, or what was named is not there
+            return True
+
+    def place(self, request: DataRequest, split: str) -> PlaceT:
+        """Return where a split lies.
+
+        Raises:
+            UserError: If it is not there.
+        """
+        place = self.find(request, split)
+        if place is None:
+            raise self.absent(request.root, split)
+        return place
+
+    def resolve(self, request: DataRequest, training: bool = True, tolerant: bool = False) -> Found[CheckedT]:
+        """Find and check the splits of a data set.
+
+        Args:
+            request: The folder, and what overrides the search.
+            training: Whether train and val are needed (test is taken if there is one), or only test (val if there is
+                none).
+            tolerant: Whether faults of single images and annotations are left to ``content``.
+
+        Raises:
+            UserError: If a split cannot be found, is faulty, or does not go with the others.
+        """
+        root = request.root
+        splits = needed_splits(request, training, self.find)
+        parts = {split: self.read(self.place(request, split), tolerant) for split in splits}
+        names = self.agree(root, parts, request, tolerant)
+        return Found(
+            root, names, {split: self.check(root, split, part, names, tolerant) for split, part in parts.items()}
+        )
+
+    # --- what the doctor shows beyond that
+    def title(self, root: Path, split: str, place: PlaceT) -> str:
+        """Return the name under which the doctor shows a split."""
+        return split
+
+    def look(self, place: PlaceT) -> str:
+        """Return a shell command that shows what is wrong at a place, where no command fixes it."""
+        return f'ls -lR {shlex.quote(str(place))}'
+
+    def others(self, request: DataRequest) -> list[tuple[str, PlaceT]]:
+        """Return what looks like further splits, which no run finds by itself, each with the split it is most like."""
+        return []
+
+    # --- a folder in a config
+    def kept(self, cfg: Config, request: DataRequest, training: bool) -> list[str] | None:
+        """Return lines to print if a config reads this very folder, so that its root moves only; None if not."""
+        return None
+
+    @abstractmethod
+    def point(self, reading: Reading, found: Found[CheckedT], split: CheckedT) -> None:
+        """Change a data set of a config to read a split that was found."""
+
+    def finish(self, cfg: Config, found: Found[CheckedT], training: bool) -> list[str]:
+        """Change what else of a config depends on the data, and return lines to print."""
+        return []
+
+    # --- a config that names its data
+    @abstractmethod
+    def reads(self, reading: Reading) -> bool:
+        """Tell whether a data set of a config is one of this layout."""
+
+    def needs(self, reading: Reading) -> list[Path]:
+        """Return the files and folders without which a data set is not there."""
+        return [reading.path(folder) for folder in image_prefixes(reading.dataset)]
+
+    def expected(self, dataset: dict[str, Any]) -> list[str]:
+        """Return the paths below its root that a data set reads, for a picture of the tree; folders end in a slash."""
+        folders = [f'{folder.rstrip("/")}/' for folder in image_prefixes(dataset) if folder]
+        return [dataset['ann_file'], *folders] if dataset.get('ann_file') else folders
+
+    @abstractmethod
+    def fits(self, cfg: Config, reading: Reading, tolerant: bool) -> list[str]:
+        """Check that a data set, which is there, fits its config, and return lines to print.
+
+        Raises:
+            UserError: If it does not.
+        """
+
+    @abstractmethod
+    def content(self, reading: Reading, check: str, cache: CheckCache | None) -> Content:
+        """Check each image and annotation of a data set.
+
+        Args:
+            reading: The data set.
+            check: ``quick`` or ``full``; see ``emo_mm.data.files.check``.
+            cache: Answers of earlier runs.
+
+        Raises:
+            UserError: If it cannot be read, or nothing can be learned from it.
+        """
+
+    def without(
+        self, cfg: Config, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path
+    ) -> tuple[Path, str]:
+        """Change a data set of a config to one without some entries; the data themselves stay as they are.
+
+        Args:
+            cfg: The whole config.
+            reading: The data set.
+            content: What the check of the content found.
+            drops: The entries to leave out, by the lists that they are in.
+            target: The list of what is left, without its ending.
+
+        Returns:
+            The list of what is left, which is written, and how many entries were left out, in words.
+        """
+        path = target.with_name(f'{target.name}.txt')
+        kept = [name for index, name in enumerate(content.names) if index not in drops['images']]
+        write_text(path, '\n'.join([*kept, '']))
+        reading.dataset['ann_file'] = path.absolute().as_posix()
+        return path, count(len(drops['images']), 'image')
+
+
+# --- what several layouts do
+def same_folders(cfg: Config, request: DataRequest, training: bool) -> bool:
+    """Tell whether the folders that a config reads are under the new root, and nothing but the root was given."""
+    if not request.only_root:
+        return False
+    for split in ('train', 'val') if training else ('test',):
+        dataset = only_dataset(cfg, split) or {}
+        if dataset_classes(dataset, task_scope(cfg)) is None:
+            return False
+        if not all(folder and (request.root / folder).is_dir() for folder in image_prefixes(dataset)):
+            return False
+    return True
+
+
+def listed_lines(path: Path) -> list[str]:
+    """Return the lines of a list of images that are not empty.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        return [line.strip() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: cannot be read as a list of images ({error})') from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: the processes of a distributed run write the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, durable=False) as file:
+        file.write(text.encode())

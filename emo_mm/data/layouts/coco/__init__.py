@@ -1,0 +1,382 @@
+"""Detection data in COCO format: annotation files, one per split, and the images that they list.
+
+Known without further options: the COCO 2017 tree; ``annotations/{train,val,test}.json`` or
+``annotations/instances_*.json`` with ``images/`` or ``images/{train,val,test}/``; Roboflow's
+``{train,valid,test}/_annotations.coco.json`` beside the images. Anything else by the options of the request.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from emo_mm.config.parts import only_dataset, parts, path_in, type_name
+from emo_mm.data.faults import Content, Fault
+from emo_mm.data.files.cache import CheckCache
+from emo_mm.data.files.check import FileAnswer, check_files
+from emo_mm.data.layouts.base import Checked, Found, Layout, Names, Reading, write_text
+from emo_mm.data.layouts.coco.entries import HARMLESS, is_number
+from emo_mm.data.layouts.coco.file import CocoFile, count_boxes, oddities, parse_annotations, read_annotations
+from emo_mm.data.layouts.coco.find import (
+    annotation_files,
+    find_annotations,
+    find_image_dir,
+    require_images,
+    split_of,
+)
+from emo_mm.data.splits import SPLITS, DataRequest, count, inside, locate, read_classes, shortlist
+from emo_mm.errors import UserError
+from emo_mm.runtime.colours import class_colours
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+@dataclass(frozen=True)
+class CocoPlace:
+    """Where a split of a COCO-format data set lies.
+
+    Attributes:
+        root: The folder of the data set.
+        split: The split.
+        ann_file: Its annotation file.
+        image_dir: Folder of its images, where the user named one.
+    """
+
+    root: Path
+    split: str
+    ann_file: Path
+    image_dir: Path | None
+
+
+@dataclass(frozen=True)
+class CocoPart:
+    """An annotation file and the folder that its file names start from."""
+
+    file: CocoFile
+    image_dir: Path
+
+
+@dataclass(frozen=True)
+class CocoSplit(Checked):
+    """One split of a COCO-format data set, checked.
+
+    Attributes:
+        ann_file: The annotation file, relative to the root where it lies under it.
+        image_dir: Folder that the file names start from, likewise; '' is the root itself.
+        images: Number of images listed.
+        present: Number of them that exist.
+        boxes: Number of usable boxes of the classes trained.
+        classes: These classes.
+        file: All that the annotation file holds.
+        notes: Oddities that are no faults.
+    """
+
+    ann_file: str
+    image_dir: str
+    images: int
+    present: int
+    boxes: int
+    classes: tuple[str, ...]
+    file: CocoFile
+    notes: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """Return the file, its images found and listed, boxes and classes."""
+        return f'{self.ann_file}: {self._counts()}'
+
+    def detail(self) -> str:
+        """Return the same, with the folder of the images."""
+        return f'{self._counts()}; images in {self.image_dir.rstrip("/") or "."}'
+
+    def _counts(self) -> str:
+        classes = f'{count(len(self.classes), "class", "classes")}: {shortlist(self.classes)}'
+        return f'{self.present} of {self.images} images found, {count(self.boxes, "box", "boxes")}, {classes}'
+
+
+class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
+    """Annotation files in COCO format."""
+
+    name = 'COCO annotation files'
+    looks_like = 'annotations/train.json with images/, or train/_annotations.coco.json beside the images'
+    sources: ClassVar[Mapping[str, str]] = {
+        'CocoDataset': 'COCO 2017: train2017.zip, val2017.zip and annotations_trainval2017.zip from '
+        'https://cocodataset.org/#download, unpacked in that folder.',
+    }
+
+    # --- a folder
+    def find(self, request: DataRequest, split: str) -> CocoPlace | None:
+        """Return the annotation file of a split, and the folder of its images if one was named."""
+        root, ann, images = request.root, request.ann(split), request.images(split)
+        path = locate(root, ann, f'--{split}-ann') if ann else find_annotations(root, split)
+        if path is None:
+            return None
+        return CocoPlace(root, split, path, locate(root, images, f'--{split}-images') if images else None)
+
+    def absent(self, root: Path, split: str) -> UserError:
+        """Return the error for a split without an annotation file, with the files that are there."""
+        present = shortlist((inside(root, path) for path in sorted(root.glob('**/*.json'))[:20]), 5) or 'no .json file'
+        hint = ' (to evaluate on the training images, give the training file again)' if split == 'val' else ''
+        return UserError(
+            f'{root}: no COCO annotation file of the {split} split found; usual is annotations/{split}.json or '
+            f'{split}/_annotations.coco.json, here is {present}. Give it with --{split}-ann FILE{hint}'
+        )
+
+    def read(self, place: CocoPlace, tolerant: bool) -> CocoPart:
+        """Return the annotation file, parsed, and the folder where some of its images are."""
+        file = read_annotations(place.ann_file, tolerant)
+        return CocoPart(file, place.image_dir or find_image_dir(place.root, file, place.split))
+
+    def agree(self, root: Path, parts: Mapping[str, CocoPart], request: DataRequest, tolerant: bool) -> Names:
+        """Return the classes of the files, or those of them that the user chose, in the order of the files."""
+        files = [part.file for part in parts.values()]
+        classes = _agreed_classes(files)
+        if request.classes:
+            chosen = read_classes(locate(root, request.classes, '--classes'))
+            if unknown := [name for name in chosen if name not in classes]:
+                raise UserError(
+                    f'{files[0].path}: has no class {shortlist(unknown)} as asked for by --classes; it has '
+                    f'{shortlist(classes)}'
+                )
+            classes = tuple(name for name in classes if name in chosen)
+        return Names(classes, class_colours(len(classes)))
+
+    def check(self, root: Path, split: str, part: CocoPart, names: Names, tolerant: bool) -> CocoSplit:
+        """Check that the images exist and that there are boxes of the classes; a test needs none."""
+        file, prefix = part.file, inside(root, part.image_dir)
+        return CocoSplit(
+            ann_file=inside(root, file.path),
+            image_dir='' if prefix == '.' else f'{prefix.rstrip("/")}/',
+            images=len(file.images),
+            present=require_images(file, part.image_dir, f'--{split}-images', tolerant),
+            boxes=count_boxes(file, names.classes, required=split != 'test'),
+            classes=names.classes,
+            file=file,
+            notes=oddities(file, names.classes),
+        )
+
+    def recognises(self, request: DataRequest) -> bool:
+        """Tell whether there is an annotation file, be it named for a split or not."""
+        return super().recognises(request) or bool(annotation_files(request.root))
+
+    # --- what the doctor shows beyond that
+    def title(self, root: Path, split: str, place: CocoPlace) -> str:
+        """Return the annotation file, relative to the root."""
+        return inside(root, place.ann_file)
+
+    def look(self, place: CocoPlace) -> str:
+        """Return the command that tells where JSON is broken."""
+        return f'python -m json.tool {shlex.quote(str(place.ann_file))} /dev/null'
+
+    def others(self, request: DataRequest) -> list[tuple[str, CocoPlace]]:
+        """Return the annotation files that no split is read from."""
+        root = request.root
+        taken = {place.ann_file for split in SPLITS if (place := self.find(request, split)) is not None}
+        places = [CocoPlace(root, split_of(root, path), path, None) for path in annotation_files(root)]
+        return [(place.split, place) for place in places if place.ann_file not in taken]
+
+    # --- a folder in a config
+    def point(self, reading: Reading, found: Found[CocoSplit], split: CocoSplit) -> None:
+        """Give a data set its file and images; its classes too, unless its type declares the same."""
+        dataset = reading.dataset
+        if 'Coco' not in type_name(dataset):
+            dataset['type'] = 'CocoDataset'
+        dataset.update(data_root=found.root.as_posix(), ann_file=split.ann_file, data_prefix={'img': split.image_dir})
+        if reading.classes != found.classes:
+            dataset['metainfo'] = {'classes': found.classes, 'palette': list(found.names.palette)}
+
+    def finish(self, cfg: Config, found: Found[CocoSplit], training: bool) -> list[str]:
+        """Give the evaluators their annotation files; tell which images are not trained on."""
+        for name in ('val', 'test') if training else ('test',):
+            ann_file = path_in({'data_root': found.root.as_posix()}, found.split(name).ann_file)
+            for metric in parts(cfg.get(f'{name}_evaluator')):
+                if 'ann_file' in metric or 'Coco' in type_name(metric):
+                    metric['ann_file'] = ann_file.as_posix()
+        dataset = only_dataset(cfg, 'train') if training else None
+        if dataset is None:
+            return []
+        train = found.splits['train']
+        return images_left_out(cfg, dataset, train.ann_file, train.file, found.classes)
+
+    # --- a config that names its data
+    def reads(self, reading: Reading) -> bool:
+        """Tell whether the type is called after COCO and has an annotation file."""
+        return 'Coco' in type_name(reading.dataset) and bool(reading.dataset.get('ann_file'))
+
+    def needs(self, reading: Reading) -> list[Path]:
+        """Return the annotation file and the folder of the images."""
+        return [reading.path(reading.dataset['ann_file']), _image_dir(reading)]
+
+    def fits(self, cfg: Config, reading: Reading, tolerant: bool) -> list[str]:
+        """Check that the file has the classes of the config, in their order, and that the images exist."""
+        split, dataset = reading.split, reading.dataset
+        file = read_annotations(reading.path(dataset['ann_file']), tolerant)
+        classes = reading.classes or ()
+        if tuple(name for name in file.classes if name in classes) != classes:
+            raise UserError(
+                f'{file.path}: has the classes {shortlist(file.classes)}, but the config needs exactly '
+                f'{shortlist(classes)}, in that order (mmdet would shift the labels); with --data-root DIR the classes '
+                'are read from the file'
+            )
+        # The paths are told as the config writes them.
+        checked = self.check(Path(), split, CocoPart(file, _image_dir(reading)), Names(classes), tolerant)
+        line = f'{split}: {dataset["ann_file"]}: {checked.line().split(": ", 1)[1]}'
+        dropped = images_left_out(cfg, dataset, dataset['ann_file'], file, classes) if split == 'train' else []
+        return [line, *(f'  note: {note}' for note in checked.notes), *dropped]
+
+    def content(self, reading: Reading, check: str, cache: CheckCache | None) -> Content:
+        """Check each image, its size against the file, and each annotation."""
+        split = reading.split
+        file = read_annotations(reading.path(reading.dataset['ann_file']), tolerant=True)
+        image_dir = _image_dir(reading)
+        paths = [(image_dir / name).as_posix() for name in file.images]
+        published = _is_published(reading)
+        faults = []
+        for index, (image, answer) in enumerate(zip(paths, check_files(paths, check, cache), strict=True)):
+            drop = ('images', index)
+            if answer.kind:
+                faults.append(Fault(split, answer.kind, image, answer.detail, drop))
+            elif detail := _size_differs(answer, file.sizes[index], file.path):
+                note = published and answer.stored == file.sizes[index]
+                faults.append(Fault(split, 'size other than annotated', image, detail, None if note else drop))
+        for entry in file.faults:
+            harmless = not entry.broken and (published or entry.kind in HARMLESS)
+            place = (image_dir / entry.image if entry.image else file.path).as_posix()
+            entry_drop = None if harmless else (entry.entries, entry.index)
+            faults.append(Fault(split, entry.kind, place, f'{file.path.name}: {entry.detail}', entry_drop))
+        if file.annotated:
+            faults += [Fault(split, 'image without a box', paths[index], '', None) for index in file.without_boxes]
+        return Content(faults, {'images': len(paths), 'annotations': file.annotations})
+
+    def without(
+        self, cfg: Config, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path
+    ) -> tuple[Path, str]:
+        """Write an annotation file without some images and boxes; the evaluator reads it too."""
+        source = reading.path(reading.dataset['ann_file'])
+        path = target.with_name(f'{target.name}.json')
+        left_out = _write_without(source, drops, path)
+        for metric in parts(cfg.get(f'{reading.split}_evaluator')):
+            if metric.get('ann_file') and Path(metric['ann_file']) == source:
+                metric['ann_file'] = path.absolute().as_posix()
+        reading.dataset['ann_file'] = path.absolute().as_posix()
+        return path, left_out
+
+
+COCO = CocoLayout()
+
+
+def _image_dir(reading: Reading) -> Path:
+    return reading.path(reading.dataset.get('data_prefix', {}).get('img', ''))
+
+
+def _agreed_classes(files: Sequence[CocoFile]) -> tuple[str, ...]:
+    """Return the classes of the first split, which the others must share in the same order.
+
+    mmdet numbers labels by each file's own order, so files that list the same categories in another order would be
+    trained and evaluated with classes exchanged, without a word.
+    """
+    first, *others = files
+    for other in others:
+        if set(other.classes) != set(first.classes):
+            only_first = shortlist(sorted(set(first.classes) - set(other.classes))) or 'none'
+            only_other = shortlist(sorted(set(other.classes) - set(first.classes))) or 'none'
+            raise UserError(
+                f"{other.path}: its classes differ from {first.path}'s: missing are {only_first}, new are "
+                f"{only_other}; give both files the same 'categories'"
+            )
+        if other.classes != first.classes:
+            raise UserError(
+                f'{other.path}: lists its categories in another order than {first.path} '
+                f'({shortlist(other.classes, 4)} against {shortlist(first.classes, 4)}), and mmdet numbers labels by '
+                "that order; copy the list 'categories' of one file to the other (ids fitting its own annotations)"
+            )
+    # Roboflow adds the name of the data set as a category of its own, the supercategory of the rest, without boxes.
+    groups = set(first.supercategories)
+    return tuple(
+        name
+        for name, group in zip(first.classes, first.supercategories, strict=True)
+        if name not in groups - {group} or any(file.boxes[name] for file in files)
+    )
+
+
+def images_left_out(
+    cfg: Config, dataset: dict[str, Any], ann_file: str, file: CocoFile, classes: Sequence[str]
+) -> list[str]:
+    """Return lines on the training images that mmdet's ``filter_cfg`` leaves out without a word.
+
+    Args:
+        cfg: The whole config.
+        dataset: The part of it that reads the file, without wrappers.
+        ann_file: The annotation file, as it is called in messages.
+        file: What it holds.
+        classes: The classes to train.
+
+    Raises:
+        UserError: If no image is left.
+    """
+    how = dataset.get('filter_cfg')
+    if not isinstance(how, dict):
+        return []
+    least, number = how.get('min_size', 0), count(len(file.images), 'image')
+    if not is_number(least):
+        raise UserError(f'filter_cfg.min_size of the training data is {least!r}; it must be a number of pixels')
+    small = {index for index, size in enumerate(file.sizes) if all(map(is_number, size)) and min(size) < least}
+    empty = set()
+    if how.get('filter_empty_gt'):
+        empty = {index for index, names in enumerate(file.listed) if names.isdisjoint(classes)} - small
+    lines = []
+    if small:
+        keep = _setting(cfg, 'filter_cfg.min_size=1')
+        lines.append(f'train: {len(small)} of {number} left out: less than {least} pixels wide or high{keep}')
+    if empty:
+        keep = _setting(cfg, 'filter_cfg.filter_empty_gt=False')
+        lines.append(f'train: {len(empty)} of {number} left out: no box of the classes{keep}')
+    if len(small | empty) == len(file.images):
+        raise UserError(f'{ann_file}: no image is left to train on; ' + '; '.join(lines))
+    return lines
+
+
+def _setting(cfg: Config, change: str) -> str:
+    """Return how a setting of the training data is changed so that images stay; nothing where they are several."""
+    place, node = 'train_dataloader.dataset', cfg.train_dataloader.dataset
+    while 'dataset' in node:  # a wrapper such as RepeatDataset
+        place, node = f'{place}.dataset', node['dataset']
+    return '' if 'datasets' in node else f'; --cfg-options {place}.{change} keeps them'
+
+
+def _is_published(reading: Reading) -> bool:
+    """Tell whether the data are COCO itself, or another set whose classes its type declares.
+
+    They have a few empty boxes, which all published figures were made with: mmdet leaves them out.
+    """
+    own = (reading.dataset.get('metainfo') or {}).get('classes')
+    return not own or (len(own) == 80 and (own[0], own[-1]) == ('person', 'toothbrush'))
+
+
+def _size_differs(answer: FileAnswer, declared: tuple[Any, Any], ann_file: Path) -> str:
+    """Return how the size of an image differs from the one in its annotation file; '' if it does not."""
+    width, height = declared
+    if (answer.width, answer.height) == (width, height):
+        return ''
+    detail = f'{answer.width}x{answer.height}, in {ann_file.name} {width}x{height}'
+    if answer.stored == (width, height):
+        detail += '; its EXIF data turn it, and the boxes are for the image as it lies'
+    return detail
+
+
+def _write_without(source: Path, drops: Mapping[str, set[int]], target: Path) -> str:
+    """Write an annotation file without some images and boxes; return how many were left out, in words."""
+    content = parse_annotations(source)
+    images = [image for index, image in enumerate(content['images']) if index not in drops['images']]
+    kept = {image['id'] for image in images}
+    before = content.get('annotations', [])
+    boxes = [box for index, box in enumerate(before) if index not in drops['annotations'] and box['image_id'] in kept]
+    if 'annotations' in content:
+        content['annotations'] = boxes
+    content['images'] = images
+    write_text(target, json.dumps(content))
+    return f'{count(len(drops["images"]), "image")} and {count(len(before) - len(boxes), "box", "boxes")}'

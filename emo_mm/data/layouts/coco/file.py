@@ -1,0 +1,184 @@
+"""COCO annotation files: what one holds, as far as a training would see it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from emo_mm.data.layouts.coco.entries import BROKEN, Box, EntryFault, boxes_of, entries_of, faulty_images
+from emo_mm.data.splits import count, shortlist
+from emo_mm.errors import UserError
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What one annotation file holds.
+
+    Attributes:
+        path: The file.
+        classes: Category names **in the order of the file**. mmdet numbers the labels in that order, whatever the ids.
+        supercategories: The group of each category ('' if none), in the same order.
+        images: File name of each image.
+        sizes: Width and height that it gives for each image.
+        boxes: Number of usable boxes per class name. Usable is what mmdet's ``CocoDataset`` keeps: at least one pixel
+            wide and high, area above 0, touching the image, marked neither ``ignore`` nor ``iscrowd``.
+        uses: Number of annotations by what they are to a training (``Box.use``).
+        annotated: Whether the file has annotations at all; lists for a test server have none.
+        annotations: How many it has, usable or not.
+        faults: Single entries that cannot be used.
+        without_boxes: Indices of the images that have no usable box and no crowd.
+        listed: Classes of all annotations of each image, usable or not.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    supercategories: tuple[str, ...]
+    images: tuple[str, ...]
+    sizes: tuple[tuple[Any, Any], ...]
+    boxes: dict[str, int]
+    uses: Counter[str]
+    annotated: bool
+    annotations: int
+    faults: tuple[EntryFault, ...]
+    without_boxes: tuple[int, ...]
+    listed: tuple[frozenset[str], ...]
+
+
+def read_annotations(path: Path, tolerant: bool = False) -> CocoFile:
+    """Return what an annotation file holds, checked; a file that has not changed is parsed once per process.
+
+    Args:
+        path: The file.
+        tolerant: Whether faults of single entries are left to who looks at ``CocoFile.faults``.
+
+    Raises:
+        UserError: If the file cannot be read, or mmdet could not train or evaluate with it; the message names the
+            fault.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UserError(f'{path}: no such annotation file') from error
+    if not path.is_file():
+        raise UserError(f'{path}: is a folder; an annotation file (.json) is expected')
+    file = _read(path, stat.st_mtime_ns, stat.st_size)
+    broken = [fault for fault in file.faults if fault.broken]
+    if broken and not tolerant:
+        same = [fault.detail for fault in broken if fault.kind == broken[0].kind]
+        text = BROKEN[broken[0].kind].format(shortlist(dict.fromkeys(same), 5))
+        raise UserError(f'{path}: {len(same)} {text}' if text.startswith('boxes') else f'{path}: {text}')
+    return file
+
+
+def parse_annotations(path: Path) -> dict[str, Any]:
+    """Return the object that an annotation file holds.
+
+    Raises:
+        UserError: If the file cannot be read, or is no such file.
+    """
+    try:
+        with path.open(encoding='utf-8') as file:
+            content = json.load(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: cannot be read ({error})') from error
+    except RecursionError:
+        raise UserError(f'{path}: is nested too deep for an annotation file') from None
+    except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
+        raise UserError(f'{path}: is not valid JSON ({error}); the file may be cut off') from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: holds a {type(content).__name__}, not the object of a COCO annotation file')
+    return content
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
+    content = parse_annotations(path)
+    images = entries_of(path, content, 'images')
+    if not images:
+        raise UserError(f'{path}: lists no images')
+    categories = entries_of(path, content, 'categories')
+    if not categories:
+        raise UserError(f"{path}: lists no categories; COCO format names each class in 'categories'")
+    annotated = 'annotations' in content
+    annotations = entries_of(path, content, 'annotations') if annotated else []
+    _all_differ(path, 'category id', [category['id'] for category in categories])
+    _all_differ(path, 'category name', [category['name'] for category in categories])
+
+    name_of = {category['id']: category['name'] for category in categories}
+    boxes = boxes_of(annotations, images, name_of)
+    kept = {box.image for box in boxes if box.use in ('trained', 'crowd')}  # mmdet keeps the image of a crowd
+    trained = Counter(box.name for box in boxes if box.use == 'trained')
+    return CocoFile(
+        path=path,
+        classes=tuple(name_of.values()),
+        supercategories=tuple(str(category.get('supercategory') or '') for category in categories),
+        images=tuple(image['file_name'] for image in images),
+        sizes=tuple((image['width'], image['height']) for image in images),
+        boxes={name: trained[name] for name in name_of.values()},
+        uses=Counter(box.use for box in boxes),
+        annotated=annotated,
+        annotations=len(annotations),
+        faults=(*faulty_images(images), *(box.fault for box in boxes if box.fault is not None)),
+        without_boxes=tuple(index for index in range(len(images)) if index not in kept),
+        listed=_listed(boxes, len(images)),
+    )
+
+
+def _listed(boxes: Sequence[Box], images: int) -> tuple[frozenset[str], ...]:
+    """Return the declared classes of all boxes of each image."""
+    names: list[set[str]] = [set() for _ in range(images)]
+    for box in boxes:
+        if box.image is not None and box.name:
+            names[box.image].add(box.name)
+    return tuple(map(frozenset, names))
+
+
+def _all_differ(path: Path, what: str, values: Sequence[Any]) -> None:
+    repeated = [value for value, times in Counter(values).items() if times > 1]
+    if repeated:
+        raise UserError(f'{path}: every {what} must be used once, but {shortlist(repeated, 5)} is used more than once')
+
+
+def count_boxes(file: CocoFile, classes: Sequence[str], required: bool) -> int:
+    """Return the number of usable boxes of some classes.
+
+    Raises:
+        UserError: If there is none though boxes are required.
+    """
+    boxes = sum(file.boxes.get(name, 0) for name in classes)
+    if required and not boxes:
+        uses = file.uses
+        why = f', {uses["unusable"]} that are empty or outside their image' if uses['unusable'] else ''
+        if uses['crowd']:
+            why += (
+                f', {uses["crowd"]} marked iscrowd=1, a crowd that is not trained on (CVAT marks masks so: '
+                'export them as polygons, or set iscrowd to 0 where each is one object)'
+            )
+        why += f', {uses["orphan"]} of images that it does not list' if uses['orphan'] else ''
+        raise UserError(f'{file.path}: holds no usable box of the classes {shortlist(classes)}{why}')
+    return boxes
+
+
+def oddities(file: CocoFile, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return what a user should know of a file that can be trained on all the same."""
+
+    def boxes(number: int) -> str:
+        return count(number, 'box', 'boxes')
+
+    left_out = [name for name in file.classes if name not in classes]
+    empty = [name for name in classes if not file.boxes.get(name)] if file.annotated else []
+    unusable, crowds, orphans = (file.uses[use] for use in ('unusable', 'crowd', 'orphan'))
+    notes = (
+        (left_out, f'not trained: {shortlist(left_out)} ({boxes(sum(file.boxes[name] for name in left_out))})'),
+        (unusable, f'{boxes(unusable)} left out: empty, outside the image or marked ignore'),
+        (crowds, f'{boxes(crowds)} marked iscrowd: not trained on, ignored in the evaluation'),
+        (orphans, f'{count(orphans, "annotation")} of images not listed'),
+        (empty, f'no box of {shortlist(empty)}'),
+        (not file.annotated, 'has no annotations; results can be written but not scored'),
+    )
+    return tuple(note for holds, note in notes if holds)
