@@ -165,6 +165,8 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _add_export_command(commands: Any) -> None:
+    from emo_mm.export.formats import format_names
+
     command = commands.add_parser('export', help='write a file for another runtime, and check it there')
     command.add_argument('model', help='name or path of a config, or a checkpoint of our training')
     command.add_argument('--weights', metavar='W', help='checkpoint of the whole model, for a config')
@@ -172,7 +174,7 @@ def _add_export_command(commands: Any) -> None:
         '--format',
         default='onnx',
         metavar='F',
-        help='onnx, openvino, torch, litert, executorch, ncnn, mnn or coreml (onnx)',
+        help=f'{format_names()} (onnx)',
     )
     command.add_argument('--input', metavar='SIZE', help="SIDE or HEIGHTxWIDTH in pixels; the config's own without")
     command.add_argument('--dynamic', metavar='AXES', help='axes to leave open, of batch,height,width')

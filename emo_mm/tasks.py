@@ -25,6 +25,14 @@ class Task:
         demo: Config of its demonstration.
         demo_metric: Metric that the demonstration prints, as the toolbox logs it.
         collate: Function by which the toolbox's loaders put batches together.
+        network: ``module:class`` of the part of its models that runs on tensors.
+        output_kinds: What its deployed files may give, as ``OutputSpec.kind``: by itself, and by an option.
+        torch_output: What its models give in PyTorch, likewise.
+        finds_boxes: Whether its models find boxes, which are selected by NMS.
+        gives_masks: Whether its models give label maps, which can be saved as masks.
+        divisor_key: Where the data preprocessor of its configs says what sides of test images are padded to multiples
+            of: keys from the outside in.
+        agreement: What of two answers agrees, for messages: "boxes match".
     """
 
     name: TaskName
@@ -36,6 +44,13 @@ class Task:
     demo: str
     demo_metric: str
     collate: str
+    network: str
+    output_kinds: tuple[str, ...]
+    torch_output: str
+    finds_boxes: bool
+    gives_masks: bool
+    divisor_key: tuple[str, ...]
+    agreement: str
 
 
 _ROWS = (
@@ -49,6 +64,13 @@ _ROWS = (
         demo='ssdlite_emo_1m_demo',
         demo_metric='coco/bbox_mAP_50',
         collate='pseudo_collate',
+        network='emo_mm.predict.network:DetectorNetwork',
+        output_kinds=('boxes', 'detections'),
+        torch_output='boxes',
+        finds_boxes=True,
+        gives_masks=False,
+        divisor_key=('pad_size_divisor',),
+        agreement='boxes match',
     ),
     Task(
         name='seg',
@@ -60,6 +82,13 @@ _ROWS = (
         demo='deeplabv3_emo_1m_demo',
         demo_metric='mIoU',
         collate='pseudo_collate',
+        network='emo_mm.predict.network:SegmenterNetwork',
+        output_kinds=('labels', 'logits'),
+        torch_output='logits',
+        finds_boxes=False,
+        gives_masks=True,
+        divisor_key=('test_cfg', 'size_divisor'),
+        agreement='pixels have the same class',
     ),
     Task(
         name='cls',
@@ -71,6 +100,13 @@ _ROWS = (
         demo='emo_1m_demo',
         demo_metric='accuracy/top1',
         collate='default_collate',
+        network='emo_mm.predict.network:ClassifierNetwork',
+        output_kinds=('probabilities',),
+        torch_output='probabilities',
+        finds_boxes=False,
+        gives_masks=False,
+        divisor_key=('pad_size_divisor',),
+        agreement='images have the same best class',
     ),
 )
 TASKS: dict[str, Task] = {row.name: row for row in _ROWS}

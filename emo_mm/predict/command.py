@@ -18,8 +18,9 @@ from emo_mm.errors import UserError
 from emo_mm.predict.outputs import Writer
 from emo_mm.runtime.predictor import Outcome, Predictor
 from emo_mm.runtime.results import Classification, Detections
-from emo_mm.runtime.sessions import SESSIONS, is_deployed
+from emo_mm.runtime.runtimes import is_deployed, runnable_suffixes
 from emo_mm.runtime.sources import find_sources
+from emo_mm.tasks import TASKS
 from emo_mm.weights import CHECKPOINT_SUFFIXES
 from emo_mm.weights.hub import local_model
 
@@ -76,7 +77,7 @@ def predict(options: PredictOptions) -> int:
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)
     sources = find_sources(options.sources)  # before the model, which takes longer
     predictor = _open(_with_defaults(options))
-    if options.save_masks and predictor.metadata.task != 'seg':
+    if options.save_masks and not TASKS[predictor.metadata.task].gives_masks:
         raise UserError(f'--save-masks: {options.model} is no segmenter')
     writer = Writer(
         options.out,
@@ -142,7 +143,7 @@ def _open(options: PredictOptions) -> Predictor:
     except ImportError as error:
         raise UserError(
             f'--model {options.model}: a model in PyTorch needs what is missing here ({error.name}); without it only '
-            'deployed files (.onnx, .xml) can be used'
+            f'deployed files ({", ".join(runnable_suffixes())}) can be used'
         ) from None
     try:
         # standard output is for the results; toolboxes log to it
@@ -154,9 +155,10 @@ def _open(options: PredictOptions) -> Predictor:
         path = Path(options.model)
         if not path.exists() or path.suffix in ('.py', *CHECKPOINT_SUFFIXES):
             raise
+        run_here = ', '.join((*runnable_suffixes(), *CHECKPOINT_SUFFIXES))
         raise UserError(
-            f'{error}; of files, {", ".join((*SESSIONS, *CHECKPOINT_SUFFIXES))} are run here: export the model to one '
-            'of these formats too, with emo-mm export --format onnx'
+            f'{error}; of files, {run_here} are run here: export the model to one of these formats too, with emo-mm '
+            'export --format onnx'
         ) from None
 
 

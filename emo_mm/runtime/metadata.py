@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from emo_mm.errors import UserError, printable
+from emo_mm.tasks import TASKS
 
 KEY = 'emo_mm'
 FORMAT_VERSION = 1
@@ -25,6 +26,16 @@ MAX_PIXELS = 2**28  # of one input: batch x height x width; 3 GB as float32
 MAX_CLASSES = 100_000
 MAX_BOXES = 10_000_000  # anchors, or boxes kept
 MAX_TEXT = 16 * 2**20  # characters of the JSON
+
+# Names of the outputs by their meaning, and the rank of the first; what they hold, OutputSpec tells.
+OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
+    'boxes': ('boxes', 'scores'),
+    'detections': ('detections', 'labels'),
+    'labels': ('labels',),
+    'logits': ('logits',),
+    'probabilities': ('probabilities',),
+}
+OUTPUT_RANKS = {'boxes': 3, 'detections': 3, 'labels': 3, 'logits': 4, 'probabilities': 2}
 
 _T = TypeVar('_T')
 
@@ -205,9 +216,10 @@ class Metadata:
         _check(1 <= len(self.classes) <= MAX_CLASSES, 'classes', len(self.classes), f'1 to {MAX_CLASSES} names')
         _check(len(self.palette) in (0, len(self.classes)), 'palette', len(self.palette), 'a colour for each class')
         _check(all(0 <= v <= 255 for c in self.palette for v in c), 'palette', 'a colour', 'made of 0 to 255')
-        kinds = {'det': ('boxes', 'detections'), 'seg': ('labels', 'logits'), 'cls': ('probabilities',)}[self.task]
+        task = TASKS[self.task]
+        kinds = task.output_kinds
         _check(self.output.kind in kinds, 'output.kind', self.output.kind, f'{" or ".join(kinds)} with {self.task}')
-        _check((self.nms is not None) == (self.task == 'det'), 'nms', self.nms, 'given for detectors only')
+        _check((self.nms is not None) == task.finds_boxes, 'nms', self.nms, 'given for detectors only')
         if self.output.kind == 'boxes':
             by_level = self.nms is not None and self.nms.nms_pre is not None and self.output.levels is None
             _check(len(self.output.names) == 2 + by_level, 'output.names', self.output.names, 'two, or levels too')
