@@ -27,6 +27,7 @@ _NEEDED = (
     re.compile(r'data/(weights|constants)/([\w-]+|model_(weights|constants)_config\.json)'),
     re.compile(r'data/sample_inputs/model\.pt'),
 )
+_GRAPH = 'models/model.json'
 _EXTRA = 'extra/'
 _NOT_NEEDED = re.compile(r'\.data/serialization_id')
 # Operators that compute on tensors; those of aten that touch files are none.
@@ -76,7 +77,7 @@ def read_program(path: Path) -> VettedProgram:
         kept = {name: content for name, content in entries.items() if not name.startswith(_EXTRA)}
         kept = {name: content for name, content in kept.items() if not _NOT_NEEDED.fullmatch(name)}
         _check_entries(kept)
-        kept['models/model.json'] = _vetted_graph(kept['models/model.json'])
+        kept[_GRAPH] = _vetted_graph(kept[_GRAPH])
         texts = {name: text.decode() for name, text in extra.items()}
     except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
@@ -100,6 +101,8 @@ def _entries(path: Path) -> dict[str, bytes]:
         found = {info.filename.partition('/')[2]: archive.read(info) for info in infos}
     if len(found) < len(infos):
         raise ValueError('it has two entries of one name')
+    if _GRAPH not in found:
+        raise ValueError(f'it holds no {_GRAPH}')
     return found
 
 
