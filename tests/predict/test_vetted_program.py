@@ -12,34 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deployed_files import write_program
 from descriptions import classifier
 
 from emo_mm.errors import UserError
 from emo_mm.predict.vetted_program import read_program
 from emo_mm.runtime import Predictor
-from emo_mm.runtime.metadata import KEY, InputSpec
+from emo_mm.runtime.metadata import InputSpec
 
 ONE = InputSpec('images', 'float32', 'NCHW', None, 48, 64, normalized_inside=False)
 
 
-class RedOrGreen(torch.nn.Module):
-    """Probabilities of the mean red and green."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer('scale', torch.ones(1))
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
-        return ((images[:, :2].mean((2, 3)) * self.scale).softmax(-1),)
-
-
 @pytest.fixture
 def program(tmp_path) -> Path:
-    path = tmp_path / 'model.pt2'
-    example = (torch.zeros(2, 3, 48, 64),)
-    exported = torch.export.export(RedOrGreen(), example, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    torch.export.save(exported, path, extra_files={KEY: classifier(input=ONE).to_json()})
-    return path
+    return write_program(tmp_path / 'model.pt2', classifier(input=ONE))
 
 
 def test_a_program_runs_with_any_batch(program):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +29,20 @@ class MNNSession:
     """
 
     def __init__(self, path: Path, threads: int, batch: int | None = None) -> None:
-        import MNN
+        with _standard_output_kept_clean():
+            import MNN
 
         check_seal(path)
         self.metadata = described(None, path)
         names = [self.metadata.input.name], list(self.metadata.output.names)
         settings = {'backend': 'CPU', 'precision': 'high', 'numThread': threads}
         try:
-            self._runtime = MNN.nn.create_runtime_manager((settings,))
-            self._net = MNN.nn.load_module_from_file(str(path), *names, runtime_manager=self._runtime)
+            with _standard_output_kept_clean():
+                self._runtime = MNN.nn.create_runtime_manager((settings,))
+                self._net = MNN.nn.load_module_from_file(str(path), *names, runtime_manager=self._runtime)
         except Exception as error:  # whatever comes from its C++ parts
-            raise cannot_load(path, 'MNN', error) from None
+            cause = error.__cause__
+            raise cannot_load(path, 'MNN', cause if isinstance(cause, Exception) else error) from None
         self._path, self._expr = path, MNN.expr
         self._layout = MNN.expr.NHWC if self.metadata.input.layout == 'NHWC' else MNN.expr.NCHW
         self._dtype = MNN.expr.uint8 if self.metadata.input.dtype == 'uint8' else MNN.expr.float
@@ -49,3 +57,18 @@ class MNNSession:
             return [np.array(output.read()) for output in outputs]
         except Exception as error:  # whatever comes from its C++ parts
             raise fails(self._path, batch, error) from None
+
+
+@contextmanager
+def _standard_output_kept_clean() -> Iterator[None]:
+    """Send what MNN's C++ parts say to standard error: standard output is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        with suppress(OSError, TypeError, AttributeError):  # where C's own library cannot be reached
+            ctypes.CDLL(None).fflush(None)  # its buffer would be written later, to wherever 1 leads then
+        os.dup2(kept, 1)
+        os.close(kept)
