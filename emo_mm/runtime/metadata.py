@@ -12,7 +12,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from emo_mm.errors import UserError, printable
 from emo_mm.tasks import TASKS
@@ -36,8 +36,6 @@ OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
     'probabilities': ('probabilities',),
 }
 OUTPUT_RANKS = {'boxes': 3, 'detections': 3, 'labels': 3, 'logits': 4, 'probabilities': 2}
-
-_T = TypeVar('_T')
 
 
 @dataclass(frozen=True)
@@ -256,41 +254,56 @@ def _check(fine: bool, key: str, value: Any, wanted: str) -> None:
         raise ValueError(f'{key} is {str(value)[:80]}; it must be {wanted}')
 
 
-def _parse(kind: type[_T], data: Any, where: str) -> _T:
+def _parse(kind: Any, data: Any, where: str) -> Any:
     """Return parsed JSON as a value of a type that an annotation of the classes above names."""
     origin, options = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
-        if not isinstance(data, Mapping):
-            raise ValueError(f'{where or "it"} is {_name(data)}; it must be an object')
-        known = [field.name for field in fields(kind)]
-        for what, keys in (('no', set(known) - set(data)), ('an unknown', set(data) - set(known))):
-            if keys:
-                raise ValueError(f'{where or "it"} has {what} key {", ".join(sorted(map(str, keys)))[:200]}')
-        hints = get_type_hints(kind)
-        return kind(**{key: _parse(hints[key], data[key], f'{where}.{key}'.strip('.')) for key in known})
+        return _parse_object(kind, data, where)
     if origin in (Union, types.UnionType):  # X | None is the only union
-        return None if data is None else _parse(options[0], data, where)  # type: ignore[return-value]
+        return None if data is None else _parse(options[0], data, where)
     if origin is Literal:
         if not isinstance(data, str) or data not in options:
             raise ValueError(f'{where} is {str(data)[:80]!r}; it must be one of {", ".join(options)}')
-        return data  # type: ignore[return-value]
+        return data
     if origin is tuple:
-        if not isinstance(data, list):
-            raise ValueError(f'{where} is {_name(data)}; it must be a list')
-        if len(data) > MAX_CLASSES:
-            raise ValueError(f'{where} has {len(data)} items; it must have at most {MAX_CLASSES}')
-        if options[-1] is Ellipsis:
-            options = (options[0],) * len(data)
-        if len(data) != len(options):
-            raise ValueError(f'{where} has {len(data)} items; it must have {len(options)}')
-        return tuple(_parse(kind, item, where) for kind, item in zip(options, data, strict=True))  # type: ignore[return-value]
+        return _parse_list(options, data, where)
+    return _parse_value(kind, data, where)
+
+
+def _parse_object(kind: Any, data: Any, where: str) -> Any:
+    """Return an object as one of the classes above, which has each of its keys and no other."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f'{where or "it"} is {_name(data)}; it must be an object')
+    known = [field.name for field in fields(kind)]
+    for what, keys in (('no', set(known) - set(data)), ('an unknown', set(data) - set(known))):
+        if keys:
+            raise ValueError(f'{where or "it"} has {what} key {", ".join(sorted(map(str, keys)))[:200]}')
+    hints = get_type_hints(kind)
+    return kind(**{key: _parse(hints[key], data[key], f'{where}.{key}'.strip('.')) for key in known})
+
+
+def _parse_list(options: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
+    """Return a list as a tuple of the types that ``options`` names, of any length with an ellipsis."""
+    if not isinstance(data, list):
+        raise ValueError(f'{where} is {_name(data)}; it must be a list')
+    if len(data) > MAX_CLASSES:
+        raise ValueError(f'{where} has {len(data)} items; it must have at most {MAX_CLASSES}')
+    if options[-1] is Ellipsis:
+        options = (options[0],) * len(data)
+    if len(data) != len(options):
+        raise ValueError(f'{where} has {len(data)} items; it must have {len(options)}')
+    return tuple(_parse(kind, item, where) for kind, item in zip(options, data, strict=True))
+
+
+def _parse_value(kind: Any, data: Any, where: str) -> Any:
+    """Return a number, a text, true or false."""
     # true and false are integers to Python; 1 is a number where 1.0 is meant
     wanted = (int, float) if kind is float else (kind,)
     if not isinstance(data, wanted) or (isinstance(data, bool) and kind is not bool):
         raise ValueError(f'{where} is {_name(data)}; it must be of type {kind.__name__}')
     if isinstance(data, str) and printable(data) != data.replace('\n', ''):
         raise ValueError(f'{where} has control characters: {data[:80]!r}')
-    return float(data) if kind is float else data  # type: ignore[return-value,arg-type]
+    return float(data) if kind is float else data
 
 
 def _name(data: Any) -> str:

@@ -162,6 +162,13 @@ def test_a_program_of_torch_comes_back_with_its_description(tmp_path):
     assert exported.found.relative < 1e-4
 
 
+def test_boxes_are_selected_in_a_program_of_torch_whose_batch_is_open(tmp_path):
+    path = tmp_path / 'model.pt2'
+    exported = export_loaded(shallow('det'), options(path, format='torch', nms='graph', dynamic='batch', input='96'))
+    assert exported.metadata.output.kind == 'detections'
+    assert exported.found.total > 0
+
+
 def test_beyond_the_tolerance_the_command_fails_and_keeps_the_file(tmp_path, monkeypatch, run_cli):
     monkeypatch.setattr('emo_mm.predict.loading.load_for_prediction', lambda model, weights: shallow('cls'))
     path = tmp_path / 'model.onnx'
