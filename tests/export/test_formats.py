@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deployed_files import write_program
+from descriptions import classifier
 from PIL import Image
 from shallow_models import options, shallow
 
@@ -18,6 +20,7 @@ from emo_mm.export.formats import FORMATS, Format
 from emo_mm.export.options import AXES
 from emo_mm.export.run import export_loaded
 from emo_mm.runtime import Predictor
+from emo_mm.runtime.metadata import InputSpec
 from emo_mm.runtime.runtimes import RUNTIMES, Runtime, runnable_suffixes
 
 pytestmark = pytest.mark.toolbox
@@ -90,7 +93,7 @@ def test_the_document_on_prediction_names_every_file_that_is_run(repo_root):
 
 
 def written(folder: Path, name: str, task: str) -> Path:
-    """Export a model of a task to a format, with a batch of 2 where the format takes one."""
+    """Export a model of a task to a format, with a fixed batch of 1."""
     row = FORMATS[name]
     changes = {'logits': True} if task == 'seg' and not row.takes_argmax else {}
     path = folder / f'{task}{row.suffix}'
@@ -119,6 +122,33 @@ def test_prediction_answers_in_every_runtime_as_in_onnx_runtime(tmp_path, run_cl
     Image.fromarray(images[0]).save(tmp_path / 'a.png')
     done = run_cli('predict', tmp_path / 'a.png', '--model', path, '--batch', '4')
     assert (done.code, done.out.count('a.png: ')) == (0, 1), done.err
+
+
+def test_a_file_of_a_fixed_batch_takes_any_number_of_images(tmp_path):
+    path = tmp_path / 'model.pt2'
+    export_loaded(shallow('cls'), options(path, format='torch', input='64', batch=2))
+    images = images_in(None, 3)
+    several, single = (Predictor(path, batch_size=size)(images) for size in (4, 1))
+    for one, other in zip(several, single, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
+
+
+WITHOUT_TOOLBOXES = """
+import sys
+for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'):
+    sys.modules[name] = None  # importing it fails
+import numpy as np
+from emo_mm.runtime import Predictor
+print(Predictor(sys.argv[1])(np.zeros((48, 64, 3), np.uint8)).probabilities.shape)
+"""
+
+
+def test_a_program_of_torch_needs_no_toolbox(tmp_path):
+    spec = InputSpec('images', 'float32', 'NCHW', None, 48, 64, normalized_inside=False)
+    path = write_program(tmp_path / 'model.pt2', classifier(input=spec))
+    command = [sys.executable, '-c', WITHOUT_TOOLBOXES, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == '(2,)\n', done.stderr
 
 
 @pytest.mark.parametrize('suffix', runnable_suffixes())
