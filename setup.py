@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 
 # What goes into emo_mm/.mim beside the package's own modules, but for the tools that serve a clone only.
 CARRIED = ('configs', 'tools', 'requirements', 'model-index.yml')
-CLONE_ONLY = ('make_env.sh', 'documents', 'export_matrix.py', 'record_ops.py')
+CLONE_ONLY = ('make_env.sh', 'documents')
 NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', *CLONE_ONLY)
 
 # What training needs, whatever the stack.
@@ -60,7 +60,7 @@ def pins(*names: str) -> dict[str, str]:
 
 
 def exact(*names: str) -> list[str]:
-    """Return requirements of exporting that take the pinned versions only; several of them would change torch."""
+    """Return requirements that take the pinned versions only, of packages several of which would change torch."""
     pinned = pins('common', 'deploy', 'export')
     return [f'{name}=={pinned[name]}' for name in ('torch', *names)]
 
@@ -128,9 +128,15 @@ setup(
     extras_require={
         # mmseg imports ftfy and regex; its classic release does not say so.
         **{s: [*TRAINING, *compatible(names, pins(s, f'mmcv-{s}')), 'ftfy', 'regex'] for s, names in STACKS.items()},
-        'runtime': compatible(('onnxruntime',), pins('deploy')),
         'hub': ['huggingface_hub>=0.26'],
+        'runtime': compatible(('onnxruntime',), pins('deploy')),
         'openvino': compatible(('openvino',), pins('deploy')),
+        # a program of torch.export is read by the version of torch that wrote it
+        'torch': compatible(('torch', 'torchvision'), pins('common')),
+        'litert': compatible(('ai-edge-litert',), pins('export')),
+        'executorch': exact('executorch'),
+        'ncnn': compatible(('ncnn',), pins('export')),
+        'mnn': compatible(('MNN',), pins('export')),
         'export': exact('onnx', 'onnxscript', 'onnxruntime'),
         'export-openvino': exact('onnx', 'onnxscript', 'openvino'),
         'export-litert': exact('litert-torch', 'ai-edge-litert', 'transformers'),

@@ -43,11 +43,17 @@ class Task:
         collate: Function by which the toolbox's loaders put batches together.
         test_pictures: How the toolbox is told to draw the predictions of a test.
         submission: Settings of the evaluator that writes what a test server takes; None where there is none.
-        outputs: What deployed files of it may give, the ``kind`` in their description.
-        selects_boxes: Whether boxes are selected from what they give.
         metrics: Metrics to draw over a training, as the toolbox logs them.
         metric_unit: What the metrics are in.
         pictures: Function that draws predictions of a training into its work directory, as ``module:function``.
+        network: ``module:class`` of the part of its models that runs on tensors.
+        output_kinds: What its deployed files may give, as ``OutputSpec.kind``: by itself, and by an option.
+        torch_output: What its models give in PyTorch, likewise.
+        finds_boxes: Whether its models find boxes, which are selected by NMS.
+        gives_masks: Whether its models give label maps, which can be saved as masks.
+        divisor_key: Where the data preprocessor of its configs says what sides of test images are padded to multiples
+            of: keys from the outside in.
+        agreement: What of two answers agrees, for messages: "boxes match".
     """
 
     name: TaskName
@@ -61,11 +67,16 @@ class Task:
     collate: str
     test_pictures: Pictures
     submission: Mapping[str, Any] | None
-    outputs: tuple[str, ...]
-    selects_boxes: bool
     metrics: tuple[str, ...]
     metric_unit: str
     pictures: str
+    network: str
+    output_kinds: tuple[str, ...]
+    torch_output: str
+    finds_boxes: bool
+    gives_masks: bool
+    divisor_key: tuple[str, ...]
+    agreement: str
 
 
 _ROWS = (
@@ -81,11 +92,16 @@ _ROWS = (
         collate='pseudo_collate',
         test_pictures=Pictures('DetVisualizationHook', {'draw': True, 'test_out_dir': '{folder}'}),
         submission={'outfile_prefix': '{folder}/results'},
-        outputs=('boxes', 'detections'),
-        selects_boxes=True,
         metrics=('coco/bbox_mAP', 'coco/bbox_mAP_50'),
         metric_unit='average precision (0 to 1)',
         pictures='emo_mm.engine.report:draw_detections',
+        network='emo_mm.predict.network:DetectorNetwork',
+        output_kinds=('boxes', 'detections'),
+        torch_output='boxes',
+        finds_boxes=True,
+        gives_masks=False,
+        divisor_key=('pad_size_divisor',),
+        agreement='boxes match',
     ),
     Task(
         name='seg',
@@ -99,11 +115,16 @@ _ROWS = (
         collate='pseudo_collate',
         test_pictures=Pictures('SegVisualizationHook', {'draw': True, 'interval': 1}, {'save_dir': '{folder}'}),
         submission={'output_dir': '{folder}'},
-        outputs=('labels', 'logits'),
-        selects_boxes=False,
         metrics=('mIoU', 'mAcc'),
         metric_unit='per cent',
         pictures='emo_mm.engine.report:draw_masks',
+        network='emo_mm.predict.network:SegmenterNetwork',
+        output_kinds=('labels', 'logits'),
+        torch_output='logits',
+        finds_boxes=False,
+        gives_masks=True,
+        divisor_key=('test_cfg', 'size_divisor'),
+        agreement='pixels have the same class',
     ),
     Task(
         name='cls',
@@ -117,11 +138,16 @@ _ROWS = (
         collate='default_collate',
         test_pictures=Pictures('VisualizationHook', {'enable': True, 'interval': 1, 'out_dir': '{folder}'}),
         submission=None,
-        outputs=('probabilities',),
-        selects_boxes=False,
         metrics=('accuracy/top1', 'accuracy/top5'),
         metric_unit='per cent',
         pictures='emo_mm.engine.report:draw_labels',
+        network='emo_mm.predict.network:ClassifierNetwork',
+        output_kinds=('probabilities',),
+        torch_output='probabilities',
+        finds_boxes=False,
+        gives_masks=False,
+        divisor_key=('pad_size_divisor',),
+        agreement='images have the same best class',
     ),
 )
 TASKS: dict[str, Task] = {row.name: row for row in _ROWS}

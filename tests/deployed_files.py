@@ -1,4 +1,4 @@
-"""Small ONNX files that describe themselves, whose answers can be told by hand."""
+"""Small deployed files that describe themselves, whose answers can be told by hand."""
 
 from __future__ import annotations
 
@@ -87,4 +87,23 @@ def write_onnx(path: Path, metadata: Metadata, describe: bool = True) -> Path:
         helper.set_model_props(model, {KEY: metadata.to_json()})
     onnx.save(model, path)
     seal(path)
+    return path
+
+
+def write_program(path: Path, metadata: Metadata) -> Path:
+    """Write a program of ``torch.export`` for any batch: softmax of the mean red and green."""
+    import torch
+
+    class RedOrGreen(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer('scale', torch.ones(1))
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+            return ((images[:, :2].mean((2, 3)) * self.scale).softmax(-1),)
+
+    spec = metadata.input
+    example = (torch.zeros(2, 3, spec.height or 48, spec.width or 64),)
+    program = torch.export.export(RedOrGreen(), example, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program, path, extra_files={KEY: metadata.to_json()})
     return path

@@ -83,7 +83,7 @@ def clean_venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def serves_a_clone_only(path: Path, repo_root: Path) -> bool:
     parts = path.relative_to(repo_root).parts
-    return parts[:2] == ('tools', 'documents') or parts[-1] in ('make_env.sh', 'export_matrix.py', 'record_ops.py')
+    return parts[:2] == ('tools', 'documents') or parts[-1] == 'make_env.sh'
 
 
 def site_packages(venv: Path) -> Path:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from emo_mm.export.formats import OPSET, quiet
+from emo_mm.export.formats.onnx import OPSET
+from emo_mm.export.job import quiet
 
 Network = Callable[[Tensor], list[np.ndarray]]
 

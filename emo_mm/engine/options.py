@@ -77,7 +77,7 @@ class EvaluateOptions(RunOptions):
     """What the command line of ``test`` gives beyond that.
 
     Attributes:
-        checkpoint: A checkpoint of the whole model; or an exported file (``.onnx``, ``.xml``), which runs in its own
+        checkpoint: A checkpoint of the whole model; or an exported file, which runs in its own
             runtime.
         out: JSON file for the metrics; ``test_metrics.json`` of the work directory if not given.
         show_dir: Folder for pictures of the predictions; none are drawn if not given.

@@ -10,7 +10,7 @@ from emo_mm.engine.options import EvaluateOptions
 from emo_mm.engine.plan import Plan, plan_test
 from emo_mm.errors import UserError
 from emo_mm.files import write_json
-from emo_mm.runtime.sessions import is_deployed
+from emo_mm.runtime.runtimes import is_deployed
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner

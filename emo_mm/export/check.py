@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from emo_mm.errors import UserError
-from emo_mm.export.formats import Run
 from emo_mm.export.graph import Graph
 from emo_mm.runtime.images import read_image
 from emo_mm.runtime.metadata import Metadata
@@ -20,7 +19,9 @@ from emo_mm.runtime.results import Detections
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 SAME_BOX = 0.9  # intersection over union
-_RANDOM_IMAGES = 4
+
+# From an input to the outputs: a file in its runtime.
+Run = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -153,46 +154,107 @@ def check(
         yield batch, case_size, found
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a file and PyTorch give for one batch.
+
+    Attributes:
+        ours: Outputs of the file.
+        theirs: Outputs of PyTorch.
+        batch: The input of both.
+        reference: The network in PyTorch.
+        images: The images.
+        size: Height and width of the input.
+    """
+
+    ours: list[np.ndarray]
+    theirs: list[np.ndarray]
+    batch: np.ndarray
+    reference: Graph
+    images: Sequence[np.ndarray]
+    size: tuple[int, int]
+
+
 def compare(run: Run, reference: Graph, images: Sequence[np.ndarray], size: tuple[int, int]) -> Found:
-    """Compare the answers for one batch."""
-    metadata = reference.metadata
-    batch = input_of(images, size, metadata)
+    """Compare the answers for one batch.
+
+    Raises:
+        UserError: If the outputs have other shapes.
+    """
+    batch = input_of(images, size, reference.metadata)
     ours = [np.asarray(output) for output in run(batch)]
     with torch.inference_mode():
         theirs = [output.numpy() for output in reference(torch.from_numpy(batch))]
-        logits = reference.logits(torch.from_numpy(batch)).numpy() if metadata.output.kind == 'labels' else None
     shapes = [[list(output.shape) for output in outputs] for outputs in (ours, theirs)]
     if shapes[0] != shapes[1]:
         raise UserError(f'the outputs have the shapes {shapes[0]}; PyTorch gives {shapes[1]}')
-    found = Found(images=len(images))
-    if logits is not None:
-        chosen = np.take_along_axis(logits, ours[0][:, None].astype(np.int64), 1)  # N,C,H,W at N,1,H,W
-        found.error = float((logits.max(1, keepdims=True) - chosen).max())
-        found.relative = found.error / max(1.0, float(np.abs(logits).max()))
-    elif metadata.output.kind != 'detections':  # their order may differ: only matching tells
-        for one, other in zip(ours, theirs, strict=True):
-            difference = np.abs(one.astype(np.float64) - other.astype(np.float64)).max(initial=0)
-            found.error = _worst(found.error, float(difference))
-            found.relative = _worst(found.relative, float(difference / max(1.0, float(np.abs(other).max(initial=0)))))
-    if metadata.task == 'det':
-        prepared = _prepared(images, size)
-        pairs = [results_of(outputs, prepared, size[::-1], metadata) for outputs in (ours, theirs)]
-        for one, other in zip(*pairs, strict=True):
-            assert isinstance(one, Detections)
-            assert isinstance(other, Detections)
-            alike, error = match(one, other)
-            found.alike += alike
-            found.total += len(one.labels) + len(other.labels)
-            if metadata.output.kind == 'detections':
-                found.error = _worst(found.error, error)
-                found.relative = _worst(found.relative, error)
-    elif metadata.output.kind == 'probabilities' or metadata.output.kind == 'logits':
-        same = ours[0].argmax(1) == theirs[0].argmax(1)
-        found.alike, found.total = int(same.sum()), same.size
-    else:
-        same = ours[0] == theirs[0]
-        found.alike, found.total = int(same.sum()), same.size
+    found = COMPARISONS[reference.metadata.output.kind](Answers(ours, theirs, batch, reference, images, size))
+    found.images = len(images)
     return found
+
+
+def _compare_boxes(answers: Answers) -> Found:
+    found = _compare_values(answers)
+    found.alike, found.total, _ = _matches(answers)
+    return found
+
+
+def _compare_detections(answers: Answers) -> Found:
+    """Compare selected boxes, whose order may differ: only matching tells."""
+    alike, total, error = _matches(answers)
+    return Found(error, error, alike, total)
+
+
+def _compare_labels(answers: Answers) -> Found:
+    with torch.inference_mode():
+        logits = answers.reference.logits(torch.from_numpy(answers.batch)).numpy()
+    ours, theirs = answers.ours[0], answers.theirs[0]
+    chosen = np.take_along_axis(logits, ours[:, None].astype(np.int64), 1)  # N,C,H,W at N,1,H,W
+    error = float((logits.max(1, keepdims=True) - chosen).max())
+    same = ours == theirs
+    return Found(error, error / max(1.0, float(np.abs(logits).max())), int(same.sum()), same.size)
+
+
+def _compare_classes(answers: Answers) -> Found:
+    """Compare logits or probabilities, whose second axis is the classes."""
+    found = _compare_values(answers)
+    same = answers.ours[0].argmax(1) == answers.theirs[0].argmax(1)
+    found.alike, found.total = int(same.sum()), same.size
+    return found
+
+
+def _compare_values(answers: Answers) -> Found:
+    found = Found()
+    for one, other in zip(answers.ours, answers.theirs, strict=True):
+        difference = np.abs(one.astype(np.float64) - other.astype(np.float64)).max(initial=0)
+        found.error = _worst(found.error, float(difference))
+        found.relative = _worst(found.relative, float(difference / max(1.0, float(np.abs(other).max(initial=0)))))
+    return found
+
+
+def _matches(answers: Answers) -> tuple[int, int, float]:
+    """Return how many boxes, of both, have a partner, how many there are, and the largest difference of scores."""
+    metadata, prepared = answers.reference.metadata, _prepared(answers.images, answers.size)
+    alike, total, worst = 0, 0, 0.0
+    pairs = [results_of(outputs, prepared, answers.size[::-1], metadata) for outputs in (answers.ours, answers.theirs)]
+    for one, other in zip(*pairs, strict=True):
+        assert isinstance(one, Detections)
+        assert isinstance(other, Detections)
+        matched, error = match(one, other)
+        alike += matched
+        total += len(one.labels) + len(other.labels)
+        worst = _worst(worst, error)
+    return alike, total, worst
+
+
+# How answers are compared, by what the outputs are.
+COMPARISONS: dict[str, Callable[[Answers], Found]] = {
+    'boxes': _compare_boxes,
+    'detections': _compare_detections,
+    'labels': _compare_labels,
+    'logits': _compare_classes,
+    'probabilities': _compare_classes,
+}
 
 
 def match(one: Detections, other: Detections) -> tuple[int, float]:
@@ -211,13 +273,6 @@ def match(one: Detections, other: Detections) -> tuple[int, float]:
     nearest = apart.min(1, initial=np.inf)
     matched = np.isfinite(nearest)
     return int(same.any(1).sum() + same.any(0).sum()), float(nearest[matched].max(initial=0))
-
-
-def unit(metadata: Metadata) -> str:
-    """Return what agreement counts, in words."""
-    return {'det': 'boxes match', 'seg': 'pixels have the same class', 'cls': 'images have the same best class'}[
-        metadata.task
-    ]
 
 
 def _prepared(images: Sequence[np.ndarray], size: tuple[int, int]) -> list[Prepared]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from emo_mm.predict.network import NETWORKS
 from emo_mm.runtime.metadata import NMS, Metadata
+from emo_mm.tasks import TASKS
 
 
 class Graph(nn.Module):
@@ -29,7 +30,7 @@ class Graph(nn.Module):
 
     def __init__(self, model: nn.Module, metadata: Metadata) -> None:
         super().__init__()
-        self.network: Any = NETWORKS[metadata.task](model)
+        self.network: Any = resolve_name(TASKS[metadata.task].network)(model)
         self.metadata = metadata
         how = metadata.preprocessing
         # 3 -> 1,3,1,1
@@ -39,25 +40,26 @@ class Graph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of ``metadata.output`` for the input of ``metadata.input``."""
-        if self.metadata.input.layout == 'NHWC':
-            images = images.permute(0, 3, 1, 2)  # N,H,W,3 -> N,3,H,W
-        if self.metadata.input.normalized_inside:
-            images = (images.float() - self.mean) * self.scale
-        kind = self.metadata.output.kind
-        if kind in ('boxes', 'detections'):
+        images = self._normalized(images)
+        if TASKS[self.metadata.task].finds_boxes:
             return self._boxes(images)
         found = self.network(images)
-        if kind == 'labels':
+        if self.metadata.output.kind == 'labels':
             return (_labels(found, images, self.metadata.align_corners),)
         return (found,)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return a segmenter's logits at the size of the input, for images as :meth:`forward` takes them."""
+        images = self._normalized(images)
+        return _upsampled(self.network(images), images, self.metadata.align_corners)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        """Return normalised images, (N, 3, H, W), for the input of ``metadata.input``."""
         if self.metadata.input.layout == 'NHWC':
             images = images.permute(0, 3, 1, 2)  # N,H,W,3 -> N,3,H,W
         if self.metadata.input.normalized_inside:
             images = (images.float() - self.mean) * self.scale
-        return _upsampled(self.network(images), images, self.metadata.align_corners)
+        return images
 
     def _boxes(self, images: Tensor) -> tuple[Tensor, ...]:
         spec = self.metadata.input

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from emo_mm.errors import UserError
-from emo_mm.runtime.metadata import MAX_BATCH, MAX_SIDE, Metadata, OutputSpec, Preprocessing
+from emo_mm.runtime.metadata import MAX_BATCH, MAX_SIDE, OUTPUT_NAMES, Metadata, OutputSpec, Preprocessing
+from emo_mm.tasks import TASKS
 
 if TYPE_CHECKING:
     from emo_mm.predict.loading import LoadedModel
@@ -148,9 +149,10 @@ def description(loaded: LoadedModel, options: ExportOptions, levels: tuple[int, 
 
     whole = torch_metadata(loaded)
     size = options.size or natural_size(whole.preprocessing)
-    if options.nms == 'graph' and whole.task != 'det':
+    task = TASKS[whole.task]
+    if options.nms == 'graph' and 'detections' not in task.output_kinds:
         raise UserError(f'--nms graph: {loaded.name} finds no boxes')
-    if options.logits and whole.task != 'seg':
+    if options.logits and 'logits' not in task.output_kinds:
         raise UserError(f'--logits: {loaded.name} is no segmenter')
     batch, height, width = (
         None if axis in options.axes else side for axis, side in zip(AXES, (options.batch, *size), strict=True)
@@ -167,16 +169,12 @@ def description(loaded: LoadedModel, options: ExportOptions, levels: tuple[int, 
         )
     except ValueError as error:
         raise UserError(f'--batch and --input: {error}') from None
-    output = {
-        'det': OutputSpec('boxes', ('boxes', 'scores'), levels),
-        'seg': OutputSpec('labels', ('labels',), levels=None),
-        'cls': OutputSpec('probabilities', ('probabilities',), levels=None),
-    }[whole.task]
-    if options.logits:
-        output = OutputSpec('logits', ('logits',), levels=None)
-    elif options.nms == 'graph':
-        output = OutputSpec('detections', ('detections', 'labels'), levels=None)
+    kind = 'logits' if options.logits else 'detections' if options.nms == 'graph' else task.output_kinds[0]
+    names = OUTPUT_NAMES[kind]
+    if kind != 'boxes':
+        levels = None
     elif whole.nms is not None and whole.nms.nms_pre is not None and levels is None:
-        output = OutputSpec('boxes', ('boxes', 'scores', 'levels'), levels=None)
+        names += ('levels',)
+    output = OutputSpec(kind, names, levels)  # type: ignore[arg-type]
     how = fitted(whole.preprocessing, size, options.axes)
     return replace(whole, input=spec, preprocessing=how, output=output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,15 +12,18 @@ import numpy as np
 import torch
 
 from emo_mm.errors import UserError, first_line
-from emo_mm.export.check import TOLERANCES, Found, Tolerance, check, images_in, input_of, unit
-from emo_mm.export.formats import Format, Job, formats, sidecar
+from emo_mm.export.check import TOLERANCES, Found, Run, Tolerance, check, images_in, input_of
+from emo_mm.export.formats import FORMATS, Format
 from emo_mm.export.graph import Graph
+from emo_mm.export.job import Job
 from emo_mm.export.options import AXES, ExportOptions, description, natural_size
 from emo_mm.export.traceable import FixedAnchors, deploy_form
 from emo_mm.files import atomic_write
-from emo_mm.machine import available_cores
 from emo_mm.runtime.metadata import Metadata
-from emo_mm.runtime.sessions import SESSIONS
+from emo_mm.runtime.runtimes import RUNTIMES
+from emo_mm.runtime.seal import seal, sidecar
+from emo_mm.runtime.sessions import open_session
+from emo_mm.tasks import TASKS
 
 if TYPE_CHECKING:
     from emo_mm.predict.loading import LoadedModel
@@ -69,25 +73,27 @@ def check_options(options: ExportOptions) -> Format:
     Raises:
         UserError: If there is no such format, it is not installed, or it cannot do what is asked for.
     """
-    known = formats()
-    if options.format not in known:
-        raise UserError(f'--format {options.format}: it must be one of {", ".join(known)}')
-    kind = known[options.format]
+    kind = FORMATS.get(options.format)
+    if kind is None:
+        raise UserError(f'--format {options.format}: it must be one of {", ".join(FORMATS)}')
     closed = [axis for axis in options.axes if axis not in kind.axes]
     if closed:
         raise UserError(f'--dynamic {",".join(closed)}: {options.format} files have a fixed size; use onnx or openvino')
     if options.precision not in ('float32', *kind.precisions):
-        able = [name for name, other in known.items() if options.precision in other.precisions]
-        raise UserError(f'--{options.precision}: not with --format {options.format}, but with {", ".join(able)}')
+        raise _not_with(options, f'--{options.precision}', lambda other: options.precision in other.precisions)
     if options.nms == 'graph' and not kind.takes_nms:
-        able = [name for name, other in known.items() if other.takes_nms]
-        raise UserError(f'--nms graph: not with --format {options.format}, but with {", ".join(able)}')
-    kind.check_available(options.format)
+        raise _not_with(options, '--nms graph', lambda other: other.takes_nms)
+    if options.data_root is not None and not kind.runtime.session:
+        raise _not_with(options, '--data-root', lambda other: bool(other.runtime.session))
+    kind.check_available()
     if options.precision == 'int8' and find_spec('nncf') is None:
         raise UserError("--int8 needs nncf: pip install 'emo-mm[int8]'")
-    if options.data_root is not None and kind.suffix not in SESSIONS:
-        raise UserError(f'--data-root: `emo-mm test` takes {" and ".join(SESSIONS)} only')
     return kind
+
+
+def _not_with(options: ExportOptions, flag: str, able: Callable[[Format], bool]) -> UserError:
+    names = [name for name, other in FORMATS.items() if able(other)]
+    return UserError(f'{flag}: not with --format {options.format}, but with {", ".join(names)}')
 
 
 def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
@@ -110,19 +116,48 @@ def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
     write(kind, job, path)
     exported = Exported(path, metadata, kind.size(path), None)
     print(f'wrote {path} ({exported.bytes / 1e6:.1f} MB)', flush=True)
-    if kind.open is None:
-        print('not checked: this format cannot run on this machine')
+    if not kind.runtime.session:
+        print(f'not checked: {kind.runtime.needs}')
         return exported
-    try:
-        run = kind.open(path, metadata, options.threads or available_cores())
-    except UserError:
-        raise
-    except Exception as error:  # of the runtime
-        raise UserError(f'{path}: its runtime cannot load it: {first_line(error, with_type=True)}') from error
-    limit = tolerance(options)
-    total, failed = Found(), []
     print(f'checked against PyTorch on {"photographs" if options.images else "random images"}:')
-    outcomes = check(run, reference, images, size)
+    found = _checked(path, reference, images, size, tolerance(options), options.threads)
+    return replace(exported, found=found)
+
+
+def open_checked(path: Path, metadata: Metadata, threads: int | None, batch: int | None = None) -> Run:
+    """Open a file as prediction does, and check that it describes itself as it should.
+
+    Args:
+        path: The file.
+        metadata: The description that was written.
+        threads: Threads of the runtime; all cores if None.
+        batch: Images at once, if they are always as many.
+
+    Raises:
+        UserError: If it cannot be opened, or its description came back changed.
+    """
+    session = open_session(path, threads, batch)
+    if session.metadata != metadata:
+        raise UserError(f'{path}: its description came back changed')
+    return session.run
+
+
+def _checked(
+    path: Path,
+    reference: Graph,
+    images: Sequence[np.ndarray],
+    size: tuple[int, int],
+    limit: Tolerance,
+    threads: int | None,
+) -> Found:
+    """Compare a file with PyTorch, and print what is found case by case.
+
+    Raises:
+        UserError: If it cannot be opened, fails, or answers differently.
+    """
+    metadata = reference.metadata
+    outcomes = check(open_checked(path, metadata, threads, metadata.input.batch), reference, images, size)
+    total, failed = Found(), []
     while True:
         try:
             batch, case, found = next(outcomes)
@@ -142,7 +177,7 @@ def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
             f'{describe(total, metadata)}; '
             f'tolerated are a relative error of {limit.error:g} and {limit.agreement:.1%} agreement'
         )
-    return replace(exported, found=total)
+    return total
 
 
 def prepare(loaded: LoadedModel, options: ExportOptions) -> tuple[Job, Graph, tuple[int, int]]:
@@ -178,12 +213,14 @@ def write(kind: Format, job: Job, path: Path) -> None:
     Raises:
         UserError: If it cannot be written, or the exporter fails.
     """
+    _check_companions(kind, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         kind.write(job, path)
-        if not kind.carries:
+        if kind.runtime.checksum == 'sidecar':
             with atomic_write(sidecar(path)) as file:
                 file.write(job.metadata.to_json().encode())
+        seal(path)
     except UserError:
         raise
     except OSError as error:
@@ -192,6 +229,22 @@ def write(kind: Format, job: Job, path: Path) -> None:
         raise UserError(
             f'{job.metadata.model} cannot be exported{_open_axes(job.metadata)}: {first_line(error, with_type=True)}'
         ) from error
+
+
+def _check_companions(kind: Format, path: Path) -> None:
+    """Check that a file's companions would not take the place of another file's.
+
+    Raises:
+        UserError: If they would.
+    """
+    for suffix in kind.runtime.companions:
+        for other in RUNTIMES.values():
+            theirs = path.with_suffix(other.suffix)
+            if other.suffix != kind.suffix and suffix in other.companions and theirs.exists():
+                raise UserError(
+                    f'{path}: {path.with_suffix(suffix).name} beside it belongs to {theirs.name}; give another name '
+                    'with --out'
+                )
 
 
 def tolerance(options: ExportOptions) -> Tolerance:
@@ -203,7 +256,7 @@ def tolerance(options: ExportOptions) -> Tolerance:
 def describe(found: Found, metadata: Metadata) -> str:
     """Return what a check found, in words."""
     error = f'largest error {found.error:.2g} ({found.relative:.1g} of the largest value)'
-    return f'{error}, {found.agreement:.2%} of {found.total} {unit(metadata)}'
+    return f'{error}, {found.agreement:.2%} of {found.total} {TASKS[metadata.task].agreement}'
 
 
 def _print_metrics(loaded: LoadedModel, options: ExportOptions, exported: Exported) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from emo_mm.config.parts import dataset_classes, split_datasets, task_scope, type_name
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import NMS, Preprocessing
+from emo_mm.tasks import TASK_OF_SCOPE
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -47,7 +48,7 @@ def nms_of(cfg: Config) -> NMS | None:
         UserError: If it does so in another way than by NMS of one stage.
     """
     where = cfg.filename or 'config'
-    if task_scope(cfg) != 'mmdet':
+    if not TASK_OF_SCOPE[task_scope(cfg)].finds_boxes:
         return None
     test = cfg.model.get('test_cfg') or {}
     if 'rcnn' in test:
@@ -158,7 +159,9 @@ def _normalization(cfg: Config, where: str) -> dict[str, Any]:
         raise UserError(f'{where}: data_preprocessor leaves the colours as blue, green, red; prediction gives RGB only')
     testing = part.get('test_cfg') or {}  # mmseg pads in testing only if told so here
     height_width = testing.get('size')
-    divisor = testing.get('size_divisor') if task_scope(cfg) == 'mmseg' else part.get('pad_size_divisor')
+    divisor: Any = part
+    for key in TASK_OF_SCOPE[task_scope(cfg)].divisor_key:
+        divisor = (divisor or {}).get(key)
     return {
         'mean': tuple(map(float, part.get('mean') or (0, 0, 0))),
         'std': tuple(map(float, part.get('std') or (1, 1, 1))),

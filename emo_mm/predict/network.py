@@ -75,6 +75,12 @@ class DetectorNetwork(nn.Module):
         boxes = head.bbox_coder.decode(repeated, delta.reshape(-1, 4)).reshape(batch, -1, 4)
         return boxes, scores, [x.shape[1] for x in flat]
 
+    @staticmethod
+    def outputs(decoded: tuple[Tensor, Tensor, list[int]]) -> tuple[Tensor, ...]:
+        """Return boxes, scores and the level of each anchor, (A,), of what :meth:`decode` returned."""
+        boxes, scores, counts = decoded
+        return boxes, scores, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+
     def _anchors(self, sizes: list[torch.Size], like: Tensor) -> Tensor:
         """Return the anchors of all levels, which images of one size share; a graph holds them as constants."""
         generate = self.model.bbox_head.prior_generator.grid_priors
@@ -86,7 +92,22 @@ class DetectorNetwork(nn.Module):
         return self._known[key]
 
 
-class SegmenterNetwork(nn.Module):
+class _OneOutput(nn.Module):
+    """What networks share that give one tensor."""
+
+    model: Any  # a toolbox's class, without types
+
+    def decode(self, images: Tensor) -> Tensor:
+        """Return what :meth:`forward` does."""
+        return self(images)
+
+    @staticmethod
+    def outputs(decoded: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs in what :meth:`decode` returned."""
+        return (decoded,)
+
+
+class SegmenterNetwork(_OneOutput):
     """Logits of a segmenter, at the resolution of its head.
 
     Args:
@@ -95,8 +116,6 @@ class SegmenterNetwork(nn.Module):
     Raises:
         UserError: If it predicts in another way.
     """
-
-    model: Any  # a toolbox's class, without types
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -114,14 +133,12 @@ class SegmenterNetwork(nn.Module):
         return self.model.decode_head(self.model.extract_feat(images))
 
 
-class ClassifierNetwork(nn.Module):
+class ClassifierNetwork(_OneOutput):
     """Probabilities of a classifier.
 
     Args:
         model: An mmpretrain ``ImageClassifier`` with a head of one label.
     """
-
-    model: Any  # a toolbox's class, without types
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -134,6 +151,3 @@ class ClassifierNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return probabilities (N, C) for normalised images (N, 3, H, W)."""
         return self.model(images, mode='tensor').softmax(-1)
-
-
-NETWORKS = {'det': DetectorNetwork, 'seg': SegmenterNetwork, 'cls': ClassifierNetwork}

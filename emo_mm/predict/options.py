@@ -17,7 +17,7 @@ class PredictOptions:
 
     Attributes:
         sources: Images, folders, globs, http addresses of images, videos and numbers of cameras.
-        model: A checkpoint, an exported file (``.onnx``, ``.xml``), the name or path of a config, or
+        model: A checkpoint, an exported file, the name or path of a config, or
             ``hf://owner/name``.
         weights: A checkpoint of the whole model, for a config.
         out: Folder for what is saved.

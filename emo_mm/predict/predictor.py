@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emo_mm.errors import UserError
 from emo_mm.runtime.predictor import Predictor
-from emo_mm.runtime.sessions import SESSIONS, is_deployed
+from emo_mm.runtime.runtimes import is_deployed, runnable_suffixes
 from emo_mm.weights import CHECKPOINT_SUFFIXES
 from emo_mm.weights.hub import local_model
 
@@ -22,8 +22,8 @@ def load_predictor(
     """Return a predictor of a model, as ``emo-mm predict --model`` opens it.
 
     Args:
-        model: An exported file (``.onnx``, ``.xml``), which runs in its own runtime without torch; a checkpoint of our
-            training, the name or path of a config, which run in PyTorch; or ``hf://owner/name/file`` for one of them.
+        model: An exported file, which runs in its own runtime; a checkpoint written by ``emo-mm train``, the name or path
+            of a config, which run in PyTorch; or ``hf://owner/name/file`` for one of them.
         weights: A checkpoint of the whole model, for a config. Classifiers with published weights need none.
         batch_size: Images that the network gets at once.
         score_threshold: Boxes must score higher; None for the threshold of the model.
@@ -56,7 +56,7 @@ def _in_torch(
     except ImportError as error:
         raise UserError(
             f'--model {model}: a model in PyTorch needs what is missing here ({error.name}); without it only '
-            'deployed files (.onnx, .xml) can be used'
+            f'deployed files ({", ".join(runnable_suffixes())}) can be used'
         ) from None
     try:
         return torch_predictor(model, weights, batch_size, score_threshold, device, compiled)
@@ -64,7 +64,8 @@ def _in_torch(
         path = Path(model)
         if not path.exists() or path.suffix in ('.py', *CHECKPOINT_SUFFIXES):
             raise
+        run_here = ', '.join((*runnable_suffixes(), *CHECKPOINT_SUFFIXES))
         raise UserError(
-            f'{error}; of files, {", ".join((*SESSIONS, *CHECKPOINT_SUFFIXES))} are run here: export the model to one '
-            'of these formats too, with emo-mm export --format onnx'
+            f'{error}; of files, {run_here} are run here: export the model to one of these formats too, with emo-mm '
+            'export --format onnx'
         ) from None

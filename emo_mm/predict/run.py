@@ -20,6 +20,7 @@ from emo_mm.predict.predictor import load_predictor
 from emo_mm.runtime.predictor import Outcome, Predictor
 from emo_mm.runtime.results import Classification, Detections
 from emo_mm.runtime.sources import Source, find_sources
+from emo_mm.tasks import TASKS
 
 
 def predict(options: PredictOptions) -> int:
@@ -96,7 +97,7 @@ def open_writer(options: PredictOptions, predictor: Predictor) -> Writer:
     Raises:
         UserError: If the model gives nothing of what is to be saved, or it cannot be saved.
     """
-    if options.save_masks and predictor.metadata.task != 'seg':
+    if options.save_masks and not TASKS[predictor.metadata.task].gives_masks:
         raise UserError(f'--save-masks: {options.model} is no segmenter')
     return Writer(
         options.out,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,10 @@ from torch import Tensor
 from emo_mm.models.inference.fuse import fuse
 from emo_mm.predict.describe import classes_of, nms_of, preprocessing_of
 from emo_mm.predict.loading import LoadedModel, load_for_prediction
-from emo_mm.predict.network import NETWORKS
-from emo_mm.runtime.metadata import FORMAT_VERSION, InputSpec, Metadata, OutputSpec
+from emo_mm.runtime.metadata import FORMAT_VERSION, OUTPUT_NAMES, InputSpec, Metadata, OutputSpec
 from emo_mm.runtime.predictor import Predictor
-from emo_mm.tasks import TASK_OF_SCOPE
+from emo_mm.tasks import TASK_OF_SCOPE, TASKS
 from emo_mm.version import __version__
-
-_OUTPUTS = {
-    'det': OutputSpec('boxes', ('boxes', 'scores', 'levels'), levels=None),
-    'seg': OutputSpec('logits', ('logits',), levels=None),
-    'cls': OutputSpec('probabilities', ('probabilities',), levels=None),
-}
 
 
 def torch_predictor(
@@ -68,8 +62,9 @@ class TorchSession:
         self.metadata = torch_metadata(loaded, compiled_batch)
         how = self.metadata.preprocessing
         self._device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        network: Any = NETWORKS[self.metadata.task](fuse(loaded.model)).eval().to(self._device)
-        self._decode: Callable[[Tensor], Any] = network.decode if self.metadata.task == 'det' else network
+        network: Any = resolve_name(TASKS[self.metadata.task].network)(fuse(loaded.model)).eval().to(self._device)
+        self._decode: Callable[[Tensor], Any] = network.decode
+        self._outputs: Callable[[Any], tuple[Tensor, ...]] = network.outputs
         if compiled_batch is not None:
             # the weights as constants, which the compiler may lay out in another way
             self._decode = torch.compile(self._decode, dynamic=False, options={'freezing': True})
@@ -82,13 +77,7 @@ class TorchSession:
         # N,H,W,3 -> N,3,H,W; channels stay last in memory, as the network likes them
         pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
         images = (pixels.float() - self._mean) / self._std
-        outputs: tuple[Tensor, ...]
-        if self.metadata.task == 'det':
-            boxes, scores, counts = self._decode(images)
-            levels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))  # A
-            outputs = (boxes, scores, levels)
-        else:
-            outputs = (self._decode(images),)
+        outputs = self._outputs(self._decode(images))
         return [output.cpu().numpy() for output in outputs]
 
 
@@ -104,7 +93,10 @@ def torch_metadata(loaded: LoadedModel, batch: int | None = None) -> Metadata:
     """
     how = preprocessing_of(loaded.cfg)
     classes, palette = classes_of(loaded.cfg, loaded.meta)
-    task = TASK_OF_SCOPE[loaded.cfg.default_scope].name
+    task = TASK_OF_SCOPE[loaded.cfg.default_scope]
+    names = OUTPUT_NAMES[task.torch_output]
+    if task.finds_boxes:  # of images of any size, whose anchors are not counted beforehand
+        names += ('levels',)
     pads = how.pad_divisor > 1 or how.pad_size is not None
     # What is padded with is the mean, which is no whole number.
     spec = InputSpec('images', 'float32' if pads else 'uint8', 'NHWC', batch, None, None, normalized_inside=True)
@@ -112,12 +104,12 @@ def torch_metadata(loaded: LoadedModel, batch: int | None = None) -> Metadata:
         format_version=FORMAT_VERSION,
         emo_mm_version=__version__,
         model=loaded.name,
-        task=task,
+        task=task.name,
         classes=classes,
         palette=palette,
         input=spec,
         preprocessing=how,
-        output=_OUTPUTS[task],
+        output=OutputSpec(task.torch_output, names, levels=None),  # type: ignore[arg-type]
         nms=nms_of(loaded.cfg),
         align_corners=bool(getattr(loaded.model, 'align_corners', False)),
         weights_sha256=loaded.weights_sha256,

@@ -6,7 +6,9 @@
     found = predict('photograph.jpg')
     print(found.boxes, found.scores, [predict.metadata.classes[label] for label in found.labels])
 
-It needs NumPy, Pillow and the runtime of the file: ONNX Runtime or OpenVINO. OpenCV is used where it is installed.
+It needs NumPy, Pillow and the runtime of the file, such as ONNX Runtime; which there are, and how each is installed,
+:mod:`emo_mm.runtime.runtimes` tells. OpenCV is used where it is installed. Importing this package is cheap: NumPy comes
+with the first name that is asked for.
 """
 
 from __future__ import annotations

@@ -27,6 +27,16 @@ MAX_CLASSES = 100_000
 MAX_BOXES = 10_000_000  # anchors, or boxes kept
 MAX_TEXT = 16 * 2**20  # characters of the JSON
 
+# Names of the outputs by their meaning, and the rank of the first; what they hold, OutputSpec tells.
+OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
+    'boxes': ('boxes', 'scores'),
+    'detections': ('detections', 'labels'),
+    'labels': ('labels',),
+    'logits': ('logits',),
+    'probabilities': ('probabilities',),
+}
+OUTPUT_RANKS = {'boxes': 3, 'detections': 3, 'labels': 3, 'logits': 4, 'probabilities': 2}
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -204,9 +214,10 @@ class Metadata:
         _check(1 <= len(self.classes) <= MAX_CLASSES, 'classes', len(self.classes), f'1 to {MAX_CLASSES} names')
         _check(len(self.palette) in (0, len(self.classes)), 'palette', len(self.palette), 'a colour for each class')
         _check(all(0 <= v <= 255 for c in self.palette for v in c), 'palette', 'a colour', 'made of 0 to 255')
-        task, kind = TASKS[self.task], self.output.kind
-        _check(kind in task.outputs, 'output.kind', kind, f'{" or ".join(task.outputs)} with {task.name}')
-        _check((self.nms is not None) == task.selects_boxes, 'nms', self.nms, 'given for detectors only')
+        task = TASKS[self.task]
+        kinds = task.output_kinds
+        _check(self.output.kind in kinds, 'output.kind', self.output.kind, f'{" or ".join(kinds)} with {self.task}')
+        _check((self.nms is not None) == task.finds_boxes, 'nms', self.nms, 'given for detectors only')
         if self.output.kind == 'boxes':
             by_level = self.nms is not None and self.nms.nms_pre is not None and self.output.levels is None
             _check(len(self.output.names) == 2 + by_level, 'output.names', self.output.names, 'two, or levels too')

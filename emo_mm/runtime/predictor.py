@@ -49,7 +49,7 @@ class Predictor:
     boxes behind it.
 
     Args:
-        model: A deployed file (``.onnx``, OpenVINO's ``.xml``), or a session.
+        model: A deployed file, of a kind in ``RUNTIMES``, or a session.
         batch_size: Images that the network gets at once.
         score_threshold: Boxes must score higher; None for the threshold of the file.
         threads: Threads of the runtime, and of decoding; all cores that this process may use if None.

@@ -1,58 +1,133 @@
-"""A checksum at the end of a deployed file, which shows damage before a runtime reads it.
+"""A checksum of a deployed file, which shows damage before a runtime reads it.
 
 Runtimes trust what they load: a changed byte may crash the process, or change the answers without a word. The checksum
 guards against accidents. It is no signature: who changes a file on purpose can seal it again, as :func:`seal` does.
+
+It stands at the end of a file whose format has room for it, and otherwise in the sidecar ``<file>.json`` that describes
+the file.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 from pathlib import Path
 
 from emo_mm.errors import UserError
 from emo_mm.files import write_bytes
+from emo_mm.runtime.metadata import MAX_TEXT
+from emo_mm.runtime.runtimes import runtime_of
 
 _NAME = b'emo_mm_sha256'
 _DIGITS = 64
+SIDECAR_KEY = 'file_sha256'  # beside the keys of the description
+_AGAIN = 'python -c "from emo_mm.runtime.seal import seal; seal(\'{path}\')"'
+
+
+def sidecar(path: Path) -> Path:
+    """Return where the description of a file lies that cannot carry it."""
+    return path.with_name(f'{path.name}.json')
+
+
+def read_sidecar(path: Path) -> tuple[str | None, str | None]:
+    """Return the description that lies beside a file, as JSON, and the checksum in it.
+
+    Args:
+        path: The deployed file.
+
+    Returns:
+        The text without the checksum, and the checksum; None for what is not there. A text that is no JSON object
+        comes back as it is.
+    """
+    if not sidecar(path).is_file():
+        return None, None
+    with sidecar(path).open(encoding='utf-8', errors='replace') as file:
+        text = file.read(MAX_TEXT + 1)  # more than can be used is refused by who reads it
+    try:
+        content = json.loads(text) if len(text) <= MAX_TEXT else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or SIDECAR_KEY not in content:
+        return text, None
+    found = content.pop(SIDECAR_KEY)
+    return json.dumps(content, separators=(',', ':')), str(found)
 
 
 def seal(path: str | Path) -> None:
-    """Write the checksum of a deployed file to its end, in the place of one that is there.
+    """Write the checksum of a deployed file, in the place of one that is there.
 
     It stands in an ONNX file as one more entry of the metadata, and in OpenVINO's ``.xml`` as a comment; both stay
-    valid for all who read them. That of the ``.xml`` counts the weights in the ``.bin`` beside it too.
+    valid for all who read them. For other files it stands in the sidecar. It counts the files that belong to this one,
+    such as the weights in the ``.bin`` beside it, and the sidecar's description.
 
     Args:
-        path: ``.onnx``, or ``.xml`` of OpenVINO.
+        path: The file. Formats with checksums of their own, as ``.pt2``, are left as they are.
 
     Raises:
-        UserError: If it cannot be read or written.
+        UserError: If it cannot be read or written, or has no sidecar to write to.
     """
     path = Path(path)
     try:
-        content, _ = _split(path.read_bytes(), path.suffix)
-        write_bytes(path.resolve(), content + _entry(_digest(content, path), path.suffix))
+        match _place(path):
+            case 'end':
+                plain, _ = _split(path.read_bytes(), path.suffix)
+                write_bytes(path.resolve(), plain + _entry(_digest(path, plain), path.suffix))
+            case 'sidecar':
+                text, _ = read_sidecar(path)
+                if text is None:
+                    raise UserError(f'{path}: has no {sidecar(path).name} beside it, where its checksum would stand')
+                content = {**json.loads(text), SIDECAR_KEY: _digest(path, path.read_bytes(), text)}
+                write_bytes(sidecar(path), json.dumps(content, separators=(',', ':')).encode())
     except OSError as error:
         raise UserError(f'{path}: cannot be sealed: {error.strerror}') from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{sidecar(path)}: is no description: {error}') from None
 
 
 def check_seal(path: Path) -> None:
     """Check that a deployed file is as it was sealed.
 
+    A sidecar without a checksum, as earlier versions wrote it, is taken with a warning.
+
     Raises:
         UserError: If it cannot be read, has no checksum at its end, or another one than it should.
     """
     try:
+        if _place(path) == 'sidecar':
+            _check_sidecar(path)
+            return
         content, found = _split(path.read_bytes(), path.suffix)
         if found is None:
             raise UserError(
                 f'{path}: is cut off, or was not written by emo-mm export: its checksum is missing; export it again, '
-                f'or vouch for it: python -c "from emo_mm.runtime.seal import seal; seal(\'{path}\')"'
+                f'or accept it as it is: {_AGAIN.format(path=path)}'
             )
-        if found != _digest(content, path):
+        if found != _digest(path, content):
             raise UserError(f'{path}: is damaged: it does not match its checksum; export or copy it again')
     except OSError as error:
         raise UserError(f'{error.filename or path}: cannot be read: {error.strerror}') from None
+
+
+def _check_sidecar(path: Path) -> None:
+    text, found = read_sidecar(path)
+    if text is None:
+        return  # who looks for the description tells
+    if found is None:
+        logging.getLogger(__name__).warning(
+            '%s: %s holds no checksum, so damage cannot be detected; export it again, or accept it: %s',
+            path,
+            sidecar(path).name,
+            _AGAIN.format(path=path),
+        )
+    elif found != _digest(path, path.read_bytes(), text):
+        raise UserError(f'{path}: is damaged: it does not match its checksum; export or copy it again')
+
+
+def _place(path: Path) -> str:
+    """Return where the checksum of a file stands."""
+    runtime = runtime_of(path)
+    return 'own' if runtime is None else runtime.checksum
 
 
 def _split(data: bytes, suffix: str) -> tuple[bytes, str | None]:
@@ -81,11 +156,14 @@ def _frame(suffix: str) -> tuple[bytes, bytes]:
     return b'\x72' + bytes([len(key) + len(value) + _DIGITS]) + key + value, b''
 
 
-def _digest(content: bytes, path: Path) -> str:
-    """Return the hash of a content and of the weights that lie beside it."""
+def _digest(path: Path, content: bytes, description: str = '') -> str:
+    """Return the hash of a content, of the files that belong to it, and of a description as JSON."""
     digest = hashlib.sha256(content)
-    if path.suffix.lower() == '.xml':
-        with path.with_suffix('.bin').open('rb') as weights:
-            while block := weights.read(2**20):
+    runtime = runtime_of(path)
+    for suffix in runtime.companions if runtime else ():
+        with path.with_suffix(suffix).open('rb') as file:
+            while block := file.read(2**20):
                 digest.update(block)
+    if description:
+        digest.update(json.dumps(json.loads(description), sort_keys=True).encode())
     return digest.hexdigest()

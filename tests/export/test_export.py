@@ -3,76 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
+from shallow_models import CLASSES, options, shallow
 
-from emo_mm.compat import register_toolbox
-from emo_mm.config.names import get_config
 from emo_mm.errors import UserError
 from emo_mm.export.check import Found, compare, images_in, input_of, match
-from emo_mm.export.formats import formats, program_of
-from emo_mm.export.matrix import BEGIN, END, write_into
-from emo_mm.export.mobile import PoolingByProducts
-from emo_mm.export.options import ExportOptions
+from emo_mm.export.formats import FORMATS
+from emo_mm.export.formats.executorch import PoolingByProducts
+from emo_mm.export.job import program_of
 from emo_mm.export.run import TOLERANCES, export_loaded, prepare
 from emo_mm.export.traceable import deploy_form
-from emo_mm.models.emo import ARCHS as EMO_ARCHS
-from emo_mm.models.emov2 import ARCHS as EMOV2_ARCHS
-from emo_mm.models.layers import LayerScale
-from emo_mm.predict.loading import LoadedModel
 from emo_mm.runtime.results import Detections
+from emo_mm.runtime.seal import read_sidecar
 from emo_mm.runtime.sessions import open_session
 
 pytestmark = pytest.mark.toolbox
 for module in ('onnx', 'onnxscript', 'onnxruntime'):
     pytest.importorskip(module)
-
-NAMES = {
-    'det': 'ssdlite_emo_1m_demo',
-    'seg': 'deeplabv3_emo_1m_demo',
-    'cls': 'emo_1m_demo',
-    'det of EMOv2': 'ssdlite_emov2_1m_demo',
-    'seg of EMOv2': 'deeplabv3_emov2_1m_ade20k',
-    'cls of EMOv2': 'emov2_1m_imagenet',
-    'RetinaNet': 'retinanet_emo_1m_coco',
-    'PSPNet': 'pspnet_emo_1m_ade20k',
-    'Mask R-CNN': 'mask-rcnn_emov2_1m_coco',
-}
-
-
-CLASSES = 5  # of the segmenter
-
-
-@cache
-def shallow(kind: str) -> LoadedModel:
-    """Return a model with one block of each kind and random weights, under its config's name."""
-    cfg = get_config(NAMES[kind])
-    register_toolbox(cfg.default_scope)
-    archs = {'EMO': EMO_ARCHS, 'EMOv2': EMOV2_ARCHS}[cfg.model.backbone.type.removeprefix('emo_mm.')]
-    cfg.model.backbone.update(arch={**archs['1m'], 'depths': (1, 1, 2, 2)}, init_cfg=None)
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(cfg.model).eval()
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.LayerNorm):  # so that what windows are padded with matters
-            torch.nn.init.normal_(module.bias)
-        elif isinstance(module, LayerScale):  # so that blocks matter
-            torch.nn.init.ones_(module.gamma)
-        # scores on both sides of the threshold
-        elif 'bbox_head.cls_convs' in name and getattr(module, 'bias', None) is not None:
-            torch.nn.init.normal_(module.bias)
-        elif name.endswith('retina_cls'):
-            torch.nn.init.normal_(module.bias, mean=-4)
-    return LoadedModel(NAMES[kind], cfg, model, {}, 'abc')
-
-
-def options(path, **changes) -> ExportOptions:
-    return ExportOptions('model', out=str(path), threads=1, **changes)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +109,7 @@ def test_a_pooling_that_depends_on_the_size_is_refused_where_the_size_is_open(tm
 
 
 def test_a_format_without_arg_max_asks_for_logits(tmp_path, monkeypatch):
-    monkeypatch.setattr('emo_mm.export.formats.Format.check_available', lambda kind, name: None)
+    monkeypatch.setattr('emo_mm.export.formats.Format.check_available', lambda kind: None)
     with pytest.raises(UserError, match='--format ncnn: cannot tell the best class of a pixel; add --logits'):
         export_loaded(shallow('seg'), options(tmp_path / 'model.param', format='ncnn', input='96'))
 
@@ -178,7 +129,7 @@ def test_a_quantized_file_that_answers_otherwise_is_noticed(tmp_path, monkeypatc
         return model
 
     monkeypatch.setattr('emo_mm.export.run.find_spec', lambda name: object())
-    monkeypatch.setattr('emo_mm.export.formats._quantized', wrong)
+    monkeypatch.setattr('emo_mm.export.formats.onnx.quantized', wrong)
     with pytest.raises(UserError, match='answers differ from PyTorch'):
         export_loaded(shallow('seg'), options(tmp_path / 'model.onnx', input='96', int8=True))
 
@@ -209,6 +160,13 @@ def test_the_deploy_form_has_rank_4_at_most_and_changes_nothing(task):
 def test_a_program_of_torch_comes_back_with_its_description(tmp_path):
     exported = export_loaded(shallow('cls'), options(tmp_path / 'model.pt2', format='torch'))
     assert exported.found.relative < 1e-4
+
+
+def test_boxes_are_selected_in_a_program_of_torch_whose_batch_is_open(tmp_path):
+    path = tmp_path / 'model.pt2'
+    exported = export_loaded(shallow('det'), options(path, format='torch', nms='graph', dynamic='batch', input='96'))
+    assert exported.metadata.output.kind == 'detections'
+    assert exported.found.total > 0
 
 
 def test_beyond_the_tolerance_the_command_fails_and_keeps_the_file(tmp_path, monkeypatch, run_cli):
@@ -250,7 +208,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, run_cli):
     monkeypatch.setattr('emo_mm.export.formats.find_spec', lambda name: None if name == 'MNN' else find(name))
     done = run_cli('export', 'emo_1m_demo', '--format', 'mnn')
     assert (done.code, done.err) == (1, "error: --format mnn needs MNN: pip install 'emo-mm[export-mnn]'\n")
-    assert set(formats()) == {'onnx', 'openvino', 'torch', 'litert', 'executorch', 'ncnn', 'mnn', 'coreml'}
+    assert set(FORMATS) == {'onnx', 'openvino', 'torch', 'litert', 'executorch', 'ncnn', 'mnn', 'coreml'}
 
 
 @pytest.mark.parametrize(
@@ -269,7 +227,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, run_cli):
         (['--batch', '0'], '--batch 0'),
         (['--tolerance', 'nan'], '--tolerance nan'),
         (['--threads', '0'], '--threads 0'),
-        (['--data-root', 'x', '--format', 'torch'], '--data-root'),
+        (['--data-root', 'x', '--format', 'coreml'], '--data-root: not with'),
     ],
 )
 def test_a_wrong_option_is_named_before_anything_is_loaded(run_cli, monkeypatch, arguments, message):
@@ -303,13 +261,15 @@ def test_an_axis_that_cannot_stay_open_is_refused_with_the_reason(monkeypatch):
 @pytest.mark.parametrize('model', ['cls', 'cls of EMOv2'])
 @pytest.mark.parametrize('name', ['litert', 'executorch', 'ncnn', 'mnn'])
 def test_formats_for_phones_answer_as_pytorch(tmp_path, name, model):
-    kind = formats()[name]
+    kind = FORMATS[name]
     for module in kind.modules:
         pytest.importorskip(module, reason=f'needs the extra {kind.extra}')
     path = tmp_path / f'model{kind.suffix}'
     exported = export_loaded(shallow(model), options(path, format=name, input='96'))
     assert exported.found.relative < 1e-3
-    assert (tmp_path / f'model{kind.suffix}.json').read_text() == exported.metadata.to_json()
+    text, checksum = read_sidecar(path)
+    assert text == exported.metadata.to_json()
+    assert checksum is not None
 
 
 @pytest.mark.parametrize('want', [2, 3, 6, (3, None)])
@@ -317,16 +277,6 @@ def test_formats_for_phones_answer_as_pytorch(tmp_path, name, model):
 def test_pooling_by_products_answers_as_adaptive_pooling(size, want):
     maps = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(PoolingByProducts(want)(maps), torch.nn.AdaptiveAvgPool2d(want)(maps))
-
-
-def test_the_table_takes_its_place_in_the_document(tmp_path):
-    page = tmp_path / 'page.md'
-    page.write_text(f'before\n{BEGIN}\nold\n{END}\nafter\n')
-    write_into(page, 'new \\1')
-    assert page.read_text() == f'before\n{BEGIN}\n\nnew \\1\n\n{END}\nafter\n'
-    page.write_text('nothing')
-    with pytest.raises(UserError, match='lacks the lines'):
-        write_into(page, 'new')
 
 
 def test_models_and_training_do_not_import_the_exporters(repo_root):

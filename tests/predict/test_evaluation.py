@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from data_trees import annotations, write_coco
-from deployed_files import write_onnx
+from deployed_files import write_onnx, write_program
 from descriptions import classifier, detector, segmenter
 from PIL import Image
 
@@ -71,6 +71,13 @@ def folders(tmp_path):
 
 def test_top_1_of_an_exported_classifier(run_cli, tmp_path, folders):
     path = write_onnx(tmp_path / 'cls.onnx', classifier(preprocessing=replace(AS_IS), input=ANY_SIZE))
+    metrics = evaluate(run_cli, tmp_path, 'emo_1m_demo', path, '--data-root', folders)
+    assert metrics['accuracy/top1'] == 75
+
+
+def test_top_1_of_a_program_of_torch(run_cli, tmp_path, folders):
+    spec = replace(ANY_SIZE, height=20, width=20)
+    path = write_program(tmp_path / 'cls.pt2', classifier(preprocessing=AS_IS, input=spec))
     metrics = evaluate(run_cli, tmp_path, 'emo_1m_demo', path, '--data-root', folders)
     assert metrics['accuracy/top1'] == 75
 

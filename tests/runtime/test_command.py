@@ -258,8 +258,8 @@ def test_options_that_do_not_fit_the_model_are_refused(models, run_cli, tmp_path
 
 def test_a_format_that_is_not_run_is_named(run_cli, tmp_path):
     save(tmp_path / 'cat.png')
-    (tmp_path / 'x.tflite').write_bytes(b'there')
-    done = run_cli('predict', tmp_path / 'cat.png', '--model', tmp_path / 'x.tflite')
+    (tmp_path / 'x.engine').write_bytes(b'there')
+    done = run_cli('predict', tmp_path / 'cat.png', '--model', tmp_path / 'x.engine')
     assert done.code == 1
     assert 'of files, .onnx, .xml' in done.err
     assert '--format onnx' in done.err

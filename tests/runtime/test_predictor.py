@@ -16,7 +16,8 @@ from emo_mm.errors import UserError
 from emo_mm.runtime import Predictor
 from emo_mm.runtime.metadata import InputSpec, OutputSpec, Preprocessing
 from emo_mm.runtime.seal import seal
-from emo_mm.runtime.sessions import PRECISION_KEY, open_session
+from emo_mm.runtime.sessions import open_session
+from emo_mm.runtime.sessions.openvino import PRECISION_KEY
 
 pytest.importorskip('onnxruntime')
 
@@ -182,7 +183,7 @@ def test_a_description_of_another_graph_is_refused(tmp_path):
         ('model.onnx', b'', 'its checksum is missing'),
         ('model.onnx', b'garbage' * 100, 'its checksum is missing'),
         ('model.xml', b'<html></html>', 'its checksum is missing'),
-        ('model.tflite', b'', 'deployed files end in .onnx or .xml'),
+        ('model.engine', b'', 'deployed files end in .onnx, .xml, .pt2, .tflite, .pte, .param or .mnn'),
     ],
 )
 def test_a_bad_file_is_refused_by_name_in_one_line(name, content, said, tmp_path):

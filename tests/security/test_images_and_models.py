@@ -232,7 +232,7 @@ def test_a_made_up_openvino_file_is_one_line(tmp_path, text):
 @pytest.mark.toolbox
 @pytest.mark.parametrize('suffix', ['.pt2', '.pth', '.onnx', '.xml', '.safetensors'])
 def test_programs_of_torch_export_are_never_opened(tmp_path, run_cli, monkeypatch, suffix):
-    """`torch.export.load` unpickles what it is given, so no command gives it a file of another."""
+    """`torch.export.load` unpickles what it is given, so no command gives it a file that is not vetted."""
     torch = pytest.importorskip('torch')
     monkeypatch.setattr(torch.export, 'load', None)
     monkeypatch.setattr(torch.jit, 'load', None)

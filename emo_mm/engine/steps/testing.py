@@ -11,7 +11,7 @@ from emo_mm.config.view import ConfigView
 from emo_mm.data.speed.fast_loading import use_reduced_decoding
 from emo_mm.engine.options import EvaluateOptions
 from emo_mm.errors import UserError
-from emo_mm.runtime.sessions import is_deployed
+from emo_mm.runtime.runtimes import is_deployed
 
 # A test needs none of the parts of a training, whose data may not be here; some hooks would have them built.
 _OF_TRAINING = ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler')

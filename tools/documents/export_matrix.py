@@ -1,38 +1,45 @@
-"""Every model in every format: errors, agreement, size and speed, as a table."""
+#!/usr/bin/env python
+"""Export models in all formats, check and time them, and write the table into docs/deployment.md."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from detectors import spread_scores
 from PIL import Image
 from torch import nn
 
+from emo_mm.benchmark import reference
 from emo_mm.config.build import build_from_config
 from emo_mm.config.names import get_config
 from emo_mm.errors import UserError, first_line
-from emo_mm.export.check import Found, check, images_in, input_of
-from emo_mm.export.formats import Job, Run, formats
+from emo_mm.export.check import Found, Run, check, images_in, input_of
+from emo_mm.export.formats import FORMATS
 from emo_mm.export.graph import Graph
+from emo_mm.export.job import Job
 from emo_mm.export.options import ExportOptions
-from emo_mm.export.run import check_options, prepare, write
+from emo_mm.export.run import check_options, open_checked, prepare, write
 from emo_mm.models.layers import LayerScale
+from emo_mm.predict.loading import LoadedModel
 from emo_mm.runtime.metadata import Metadata
+from emo_mm.tasks import TASK_OF_SCOPE
 
-if TYPE_CHECKING:
-    from emo_mm.predict.loading import LoadedModel
-
+ROOT = Path(__file__).resolve().parents[2]
 MODELS = (
     'ssdlite_emo_2m_coco',
     'deeplabv3_emo_1m_ade20k',
@@ -41,12 +48,73 @@ MODELS = (
     'ssdlite_emov2_1m_coco',
     'deeplabv3_emov2_1m_ade20k',
 )
-BEGIN, END = '<!-- matrix: written by tools/export_matrix.py -->', '<!-- end of matrix -->'
+BEGIN, END = '<!-- matrix: written by tools/documents/export_matrix.py -->', '<!-- end of matrix -->'
 PLAIN, EAGER = 'PyTorch, plain', 'PyTorch, ours'
 _LEAST_SECONDS = 0.2  # of a turn: small batches are over too soon to be timed once
 _MOST_REPEATS = 16
 _MOST_PIXELS = 2**21  # of a batch: logits of 150 classes for each take 1.3 GB, in every runtime
 _LOGIT_SPREAD = 2.0  # standard deviation
+
+
+def main() -> int:
+    """Run the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--models', nargs='+', metavar='NAME', help='configs; those of the document without')
+    parser.add_argument('--ways', nargs='+', metavar='FORMAT[,PRECISION]', help='all that are installed without')
+    parser.add_argument('--batch', nargs='+', type=int, default=[1, 16], metavar='N')
+    parser.add_argument('--rounds', type=int, default=3, metavar='N')
+    parser.add_argument('--threads', type=int, default=2, metavar='N')
+    parser.add_argument('--images', metavar='DIR', help='photographs to check and calibrate with')
+    parser.add_argument(
+        '--keep', type=Path, metavar='DIR', help='keep the files there, and make only those that are not'
+    )
+    parser.add_argument('--kept-only', action='store_true', help='with --keep: only time the files that are there')
+    parser.add_argument('--untimed', action='store_true', help='only make and check the files, and print the table')
+    parser.add_argument('--out', type=Path, default=ROOT / 'docs' / 'deployment.md', metavar='FILE')
+    args = parser.parse_args()
+
+    ways = [(way.split(',')[0], [*way.split(','), 'float32'][1]) for way in args.ways or ()]
+    batches = [] if args.untimed else args.batch
+    plan = Plan(
+        models=args.models or MODELS,
+        ways=ways or None,
+        batches=batches,
+        rounds=args.rounds,
+        threads=args.threads,
+        images=args.images,
+        keep=args.keep,
+        make=not args.kept_only,
+    )
+    try:
+        rows = matrix(plain, plan)
+        text = table(rows, batches, args.threads)
+        print(text)
+        if not args.untimed:
+            write_into(args.out, text)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def plain(model: Any) -> Any:
+    """Return a copy of a model whose backbone is the plain formulation that the tests compare with."""
+
+    class Plain(nn.Module):
+        def __init__(self, backbone: Any) -> None:
+            super().__init__()
+            self.tensors = {backbone.names.official_key(key): value for key, value in backbone.state_dict().items()}
+            self.name, self.window = f'{type(backbone).__name__.lower()}_{backbone.arch}', backbone.window_sizes[-1]
+            self.out_indices = backbone.out_indices
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            """Return the maps of ``out_indices``."""
+            maps = reference.features(self.name, self.tensors, x, self.window)
+            return tuple(maps[index] for index in self.out_indices)
+
+    copy = deepcopy(model)
+    copy.backbone = Plain(model.backbone)
+    return copy
 
 
 @dataclass
@@ -131,13 +199,13 @@ def matrix(plain: Callable[[nn.Module], nn.Module], plan: Plan) -> list[Row]:
 def installed_ways() -> list[tuple[str, str]]:
     """Return the formats that can run here, each with its precisions."""
     found = []
-    for name, kind in formats().items():
+    for name, kind in FORMATS.items():
         for precision in ('float32', *kind.precisions):
             try:
                 check_options(ExportOptions('', format=name, half=precision == 'half', int8=precision == 'int8'))
             except UserError:
                 continue
-            if kind.open is not None:
+            if kind.runtime.session:
                 found.append((name, precision))
     return found
 
@@ -181,10 +249,6 @@ def random_model(name: str, folder: Path) -> LoadedModel:
         name: Of a config.
         folder: For images to scale the scores by.
     """
-    from documents.detectors import spread_scores  # type: ignore[import-not-found]
-
-    from emo_mm.predict.loading import LoadedModel
-
     cfg = get_config(name)
     torch.manual_seed(0)
     model = build_from_config(cfg)
@@ -194,13 +258,13 @@ def random_model(name: str, folder: Path) -> LoadedModel:
             nn.init.normal_(module.bias)
         elif isinstance(module, LayerScale):
             nn.init.uniform_(module.gamma, 0.5, 1.5)
-    if cfg.default_scope == 'mmdet':
+    if TASK_OF_SCOPE[cfg.default_scope].finds_boxes:
         paths = [str(folder / f'{index}.png') for index in range(4)]
         for path, pixels in zip(paths, images_in(None, len(paths)), strict=True):
             Image.fromarray(pixels).save(path)
         spread_scores(model, cfg, paths)
     loaded = LoadedModel(name, cfg, model, {}, '')
-    if cfg.default_scope != 'mmdet':
+    if not TASK_OF_SCOPE[cfg.default_scope].finds_boxes:
         _spread_logits(loaded)
     return loaded
 
@@ -222,7 +286,7 @@ Prepared = tuple[Job, Graph, tuple[int, int]]
 
 def _job(loaded: LoadedModel, images: str | None, dynamic: str | None, argmax: bool = True) -> Prepared:
     """Return what all exporters get that leave the same axes open; calibration for int8 included."""
-    logits = loaded.cfg.default_scope == 'mmseg' and not argmax
+    logits = TASK_OF_SCOPE[loaded.cfg.default_scope].gives_masks and not argmax
     return prepare(loaded, ExportOptions(loaded.name, dynamic=dynamic, int8=True, logits=logits, images=images))
 
 
@@ -240,14 +304,12 @@ def _made(
         return replace(row, **kept, found=found and Found(**found))
     started = time.perf_counter()
     try:
-        kind = formats()[name]
-        assert kind.open is not None
+        kind = FORMATS[name]
         job, reference, size = jobs('batch' if 'batch' in kind.axes else None, kind.takes_argmax)
         write(kind, replace(job, precision=precision), path)
         row.bytes, row.metadata, found = kind.size(path), job.metadata.to_json(), Found()
-        for _, _, case in check(
-            kind.open(path, job.metadata, plan.threads), reference, images_in(plan.images, 4), size
-        ):
+        run = open_checked(path, job.metadata, plan.threads, job.metadata.input.batch)
+        for _, _, case in check(run, reference, images_in(plan.images, 4), size):
             found.add(case)
         row.found = found
     except Exception as error:  # of a runtime: the table goes on, and tells
@@ -271,10 +333,7 @@ def _time_model(rows: Sequence[Row], plain: nn.Module, prepared: Prepared, plan:
             if metadata is None or metadata.input.batch not in (None, batch):
                 continue
             name, _, precision = row.way.partition(', ')
-            opener = formats()[name].open
-            assert opener is not None
-            metadata = replace(metadata, input=replace(metadata.input, batch=batch))
-            run = opener(_path(folder, (name, precision or 'float32')), metadata, plan.threads)
+            run = open_checked(_path(folder, (name, precision or 'float32')), metadata, plan.threads, batch)
             ready[row.way] = run, input_of(images_in(None, batch), size, metadata)
         _time(rows, ready, batch, plan.rounds)
 
@@ -307,7 +366,7 @@ def _note(folder: Path, way: tuple[str, str]) -> Path:
 
 
 def _path(folder: Path, way: tuple[str, str]) -> Path:
-    return folder / f'{way[0]}_{way[1]}{formats()[way[0]].suffix}'
+    return folder / f'{way[0]}_{way[1]}{FORMATS[way[0]].suffix}'
 
 
 def _eager(graph: Graph) -> Run:
@@ -316,3 +375,7 @@ def _eager(graph: Graph) -> Run:
             return [output.numpy() for output in graph(torch.from_numpy(batch))]
 
     return run
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -3,7 +3,7 @@
 
 Run it in an environment with a compiled mmcv (``OPS=compiled make env``), from the clone:
 
-    .venv/bin/python tools/record_ops.py
+    .venv/bin/python tools/documents/record_ops.py
 """
 
 from __future__ import annotations

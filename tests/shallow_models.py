@@ -1,0 +1,60 @@
+"""Small models of every task with random weights, for tests that export them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from mmengine.registry import MODELS, DefaultScope
+
+from emo_mm.compat import register_toolbox
+from emo_mm.config.names import get_config
+from emo_mm.export.options import ExportOptions
+from emo_mm.models.emo import ARCHS as EMO_ARCHS
+from emo_mm.models.emov2 import ARCHS as EMOV2_ARCHS
+from emo_mm.models.layers import LayerScale
+from emo_mm.predict.loading import LoadedModel
+
+NAMES = {
+    'det': 'ssdlite_emo_1m_demo',
+    'seg': 'deeplabv3_emo_1m_demo',
+    'cls': 'emo_1m_demo',
+    'det of EMOv2': 'ssdlite_emov2_1m_demo',
+    'seg of EMOv2': 'deeplabv3_emov2_1m_ade20k',
+    'cls of EMOv2': 'emov2_1m_imagenet',
+    'RetinaNet': 'retinanet_emo_1m_coco',
+    'PSPNet': 'pspnet_emo_1m_ade20k',
+    'Mask R-CNN': 'mask-rcnn_emov2_1m_coco',
+}
+
+
+CLASSES = 5  # of the segmenter
+
+
+@cache
+def shallow(kind: str) -> LoadedModel:
+    """Return a model with one block of each kind and random weights, under its config's name."""
+    cfg = get_config(NAMES[kind])
+    register_toolbox(cfg.default_scope)
+    archs = {'EMO': EMO_ARCHS, 'EMOv2': EMOV2_ARCHS}[cfg.model.backbone.type.removeprefix('emo_mm.')]
+    cfg.model.backbone.update(arch={**archs['1m'], 'depths': (1, 1, 2, 2)}, init_cfg=None)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model).eval()
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.LayerNorm):  # so that what windows are padded with matters
+            torch.nn.init.normal_(module.bias)
+        elif isinstance(module, LayerScale):  # so that blocks matter
+            torch.nn.init.ones_(module.gamma)
+        # scores on both sides of the threshold
+        elif 'bbox_head.cls_convs' in name and getattr(module, 'bias', None) is not None:
+            torch.nn.init.normal_(module.bias)
+        elif name.endswith('retina_cls'):
+            torch.nn.init.normal_(module.bias, mean=-4)
+    return LoadedModel(NAMES[kind], cfg, model, {}, 'abc')
+
+
+def options(path: str | Path, **changes: object) -> ExportOptions:
+    """Return what the command line gives to export a model to a path."""
+    return ExportOptions('model', out=str(path), threads=1, **changes)  # type: ignore[arg-type]
