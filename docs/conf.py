@@ -40,6 +40,8 @@ autodoc_class_signature = 'mixed'
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
+toc_object_entries_show_parents = 'hide'
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
-from inspect import signature
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,8 +13,9 @@ RESULTS = 'docs/lab/benchmarks/'  # one folder each of tables that `emo-mm bench
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Register the hook; Sphinx calls this."""
+    """Register the hooks; Sphinx calls this."""
     app.connect('source-read', read)
+    app.connect('autodoc-process-signature', readable_signature)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
 
 
@@ -26,6 +27,15 @@ def read(_app: Any, name: str, content: list[str]) -> None:
         content[0] += commands_reference()
     elif name.startswith(RESULTS) and name.count('/') > RESULTS.count('/'):
         content[0] = f'---\norphan: true\n---\n\n# {PurePosixPath(name).name}\n\n{content[0]}'
+
+
+def readable_signature(
+    _app: Any, _what: str, _name: str, _obj: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Return a signature without what is no Python in it: defaults that a dataclass makes for each object."""
+    if signature is not None:
+        signature = re.sub(r' = <factory>|=<factory>', ' = ...', signature).replace('~typing.', '')
+    return signature, returns
 
 
 def navigation(index: str) -> str:
@@ -62,7 +72,7 @@ def command_line(words: list[str]) -> argparse.ArgumentParser:
     """Return the parser of a command line, which may know the arguments of the called command only."""
     from emo_mm import cli
 
-    return cli._parser(words) if signature(cli._parser).parameters else cli._parser()
+    return cli._parser(words) if inspect.signature(cli._parser).parameters else cli._parser()
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, tuple[argparse.ArgumentParser, str]]:
