@@ -19,14 +19,24 @@ def setup(app: Any) -> dict[str, bool]:
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
 
 
-def read(_app: Any, name: str, content: list[str]) -> None:
+def read(app: Any, name: str, content: list[str]) -> None:
     """Change the text of a page as Sphinx reads it."""
+    content[0] = without_folder_links(content[0], Path(app.env.doc2path(name)).parent)
     if name == 'README':
         content[0] += navigation((DOCS / 'index.md').read_text(encoding='utf-8'))
     elif name == 'docs/commands':
         content[0] += commands_reference()
     elif name.startswith(RESULTS) and name.count('/') > RESULTS.count('/'):
         content[0] = f'---\norphan: true\n---\n\n# {PurePosixPath(name).name}\n\n{content[0]}'
+
+
+def without_folder_links(text: str, place: Path) -> str:
+    """Return the text of a page with links to folders, which a site cannot show, as plain words."""
+
+    def unlinked(match: re.Match[str]) -> str:
+        return match[1] if (place / match[2]).is_dir() else match[0]
+
+    return re.sub(r'(?<!!)\[([^][]+)\]\(([\w./-]+)\)', unlinked, text)
 
 
 def readable_signature(
