@@ -3,7 +3,7 @@
 TASK ?= det
 MODEL ?=
 
-.PHONY: help env env-classic demo test test-classic matrix torture lint format clean
+.PHONY: help env env-classic demo test test-classic matrix torture lint format docs docs-links docs-env clean
 
 help:
 	@echo "make demo          train, evaluate and picture a detector on generated data (TASK=det|seg|cls, MODEL=name)"
@@ -11,8 +11,9 @@ help:
 	@echo "make test-classic  the tests that touch a toolbox, on the classic stack"
 	@echo "make env           the environment of the default stack, in .venv (env-classic: in .venv-classic); OPS=compiled compiles mmcv"
 	@echo "make matrix        other versions of Python and torch tried, into docs/support.md"
-	@echo "make torture       the long trials of docs/reliability.md: kills, faults, mutated files"
+	@echo "make torture       the long trials of docs/lab/reliability.md: kills, faults, mutated files"
 	@echo "make lint          ruff, mypy and bandit (make format: let ruff fix what it can)"
+	@echo "make docs          the documentation as a site, in docs/_build/html (make docs-links: also try its links to the web)"
 	@echo "make clean         remove build products and caches; environments and work_dirs stay"
 
 env:
@@ -46,6 +47,20 @@ format: env
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+# Warnings are errors, dead links within the site among them.
+SPHINX = .venv/bin/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d docs/_build/doctrees
+
+docs: docs-env
+	$(SPHINX) -b html . docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+docs-links: docs-env
+	$(SPHINX) -b linkcheck . docs/_build/linkcheck
+
+docs-env: env
+	@.venv/bin/python -c "import sphinx, furo, myst_parser, sphinx_copybutton, linkify_it" 2>/dev/null || \
+		.venv/bin/python -m pip install --quiet -r requirements/docs.txt
+
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find emo_mm configs tools tests -name __pycache__ -prune -exec rm -rf {} +

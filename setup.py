@@ -146,5 +146,6 @@ setup(
         'export-coreml': exact('coremltools'),
         'int8': exact('nncf'),
         'dev': compatible(('pytest', 'hypothesis', 'ruff', 'mypy'), pins('dev')),
+        'docs': compatible(('Sphinx', 'furo', 'myst-parser', 'sphinx-copybutton', 'linkify-it-py'), pins('docs')),
     },
 )

@@ -22,8 +22,8 @@ def load_predictor(
     """Return a predictor of a model, as ``emo-mm predict --model`` opens it.
 
     Args:
-        model: An exported file, which runs in its own runtime; a checkpoint written by ``emo-mm train``, the name or path
-            of a config, which run in PyTorch; or ``hf://owner/name/file`` for one of them.
+        model: An exported file, which runs in its own runtime; a checkpoint written by ``emo-mm train``, the name or
+            path of a config, which run in PyTorch; or ``hf://owner/name/file`` for one of them.
         weights: A checkpoint of the whole model, for a config. Classifiers with published weights need none.
         batch_size: Images that the network gets at once.
         score_threshold: Boxes must score higher; None for the threshold of the model.
