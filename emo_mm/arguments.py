@@ -40,6 +40,7 @@ class Argument:
         positional: Whether it has no flag although the field has a default.
         optional_value: What a flag without its value means; None where the value is required.
         words: Whether it takes words as they are typed, one or more, which the command itself reads.
+        values: What the value may be, which a table knows; added to the help.
         off: A flag that sets the field to None. Its help is the sentence of the docstring that begins with "None".
         group: Group to show it in; for a field that is a dataclass itself, the group of all its fields.
     """
@@ -49,6 +50,7 @@ class Argument:
     positional: bool = False
     optional_value: str | None = None
     words: bool = False
+    values: str = ''
     off: str | None = None
     group: Group | None = None
 
@@ -82,7 +84,7 @@ def add_options(
                 groups[group] = parser.add_argument_group(group.title, group.description)
             place = parser if group is None else groups[group]
             text = texts.get(field.name, '')
-            _add(place, field, hints[field.name], how, _help(text, field))
+            _add(place, field, hints[field.name], how, _help(text, field, how))
             if how.off is not None:
                 place.add_argument(how.off, action='store_true', dest=_off(field), help=_help_of_none(text))
 
@@ -168,14 +170,15 @@ def _value_settings(kind: Any, how: Argument, required: bool) -> dict[str, Any]:
     return settings | ({'metavar': metavar} if metavar else {})
 
 
-def _help(text: str, field: Field[Any]) -> str:
+def _help(text: str, field: Field[Any], how: Argument) -> str:
     """Return the help of an argument: the first sentence about it, and its default where that says something."""
     default: Any = None if field.default is MISSING else field.default
     if isinstance(default, tuple):
         default = ' '.join(map(str, default))
     says_nothing = default is None or default is False or default == ''
     shown = '' if says_nothing else f' (default: {default})'
-    return f'{first_sentence(text)}{shown}'.replace('%', '%%')
+    values = f': {how.values}' if how.values else ''
+    return f'{first_sentence(text)}{values}{shown}'.replace('%', '%%')
 
 
 def _help_of_none(text: str) -> str:

@@ -11,7 +11,6 @@ HELP = 'write a file for another runtime, and check it there'
 
 _EXCEPTIONS = {
     'weights': Argument(metavar='W'),
-    'format': Argument(metavar='F'),
     'input': Argument(metavar='SIZE'),
     'dynamic': Argument(metavar='AXES'),
     'images': Argument(('--calibration', '--images'), metavar='DIR'),
@@ -23,9 +22,11 @@ _EXCEPTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
+    from emo_mm.export.formats import format_names
     from emo_mm.export.options import ExportOptions
 
-    add_options(parser, ExportOptions, _EXCEPTIONS)
+    of_rows = {'format': Argument(metavar='F', values=format_names())}
+    add_options(parser, ExportOptions, _EXCEPTIONS | of_rows)
 
 
 def run(args: argparse.Namespace) -> None:

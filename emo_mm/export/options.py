@@ -26,7 +26,7 @@ class ExportOptions:
     Attributes:
         model: Name or path of a config; or a checkpoint of our training, which carries its config.
         weights: A checkpoint of the whole model, for a config.
-        format: Format of the file: onnx, openvino, torch, litert, executorch, ncnn, mnn or coreml.
+        format: Format of the file.
         input: Size of the input in pixels, SIDE or HEIGHTxWIDTH; what the config makes of a photograph if not given.
         dynamic: Axes of the input that stay open, with commas between: batch, height, width.
         batch: Images at once, where the axis is not open.

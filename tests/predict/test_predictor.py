@@ -99,8 +99,8 @@ def test_options_of_pytorch_are_refused_for_an_exported_file(options, said, tmp_
 def test_what_cannot_be_loaded_is_told(tmp_path):
     with pytest.raises(UserError, match='did you mean emo_1m_imagenet'):
         emo_mm.load_predictor('emo_1m_imagenett')
-    (tmp_path / 'x.tflite').write_bytes(b'there')
+    (tmp_path / 'x.engine').write_bytes(b'there')
     with pytest.raises(UserError, match=r'of files, \.onnx'):
-        emo_mm.load_predictor(tmp_path / 'x.tflite')
+        emo_mm.load_predictor(tmp_path / 'x.engine')
     with pytest.raises(ValueError, match='batch_size is 0'):
         emo_mm.load_predictor(deployed(tmp_path), batch_size=0)

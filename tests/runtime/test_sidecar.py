@@ -55,7 +55,7 @@ def test_a_sidecar_of_an_earlier_version_is_taken_with_a_warning(model, caplog):
     sidecar(model).write_text(classifier().to_json())
     with caplog.at_level(logging.WARNING):
         check_seal(model)
-    assert 'model.param.json holds no checksum, so that damage cannot be told' in caplog.text
+    assert 'model.param.json holds no checksum, so damage cannot be detected' in caplog.text
 
 
 @pytest.mark.parametrize('text', ['', 'null', '[]', '{', '7'])
