@@ -2,6 +2,7 @@
 
 from emo_mm.config.edits import apply_edits
 from emo_mm.config.view import read_view
+from emo_mm.data import apply, checks
 from emo_mm.data.speed import fast_loading
 from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.plan import TRAIN, plan_run, take
@@ -47,3 +48,19 @@ def use_reduced_decoding(cfg):
     change = fast_loading.use_reduced_decoding(read_view(cfg, 'test'))
     apply_edits(cfg, change.edits)
     return change.lines
+
+
+def apply_data(cfg, request, training=True, tolerant=False):
+    change = apply.apply_data(read_view(cfg, 'train' if training else 'test'), request, tolerant)
+    apply_edits(cfg, change.edits)
+    return list(change.lines)
+
+
+def check_data(cfg, training=True, tolerant=False):
+    return checks.check_data(read_view(cfg, 'train' if training else 'test'), tolerant)
+
+
+def check_content(cfg, training, check='quick', policy='error'):
+    change = checks.check_content(read_view(cfg, 'train' if training else 'test'), check, policy)
+    apply_edits(cfg, change.edits)
+    return list(change.lines)

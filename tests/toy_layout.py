@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emo_mm.config.edits import Edit
 from emo_mm.config.parts import type_name
+from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import check_files
@@ -17,7 +19,7 @@ from emo_mm.data.splits import DataRequest, count
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
+    pass
 
 Rows = list[tuple[str, str]]
 
@@ -59,9 +61,9 @@ class ToyLayout(Layout[Path, Rows, ToySplit]):
             raise UserError(f'toy_{split}.csv: unknown toys {foreign}')
         return ToySplit(f'toy_{split}.csv', part)
 
-    def point(self, reading: Reading, found: Found[ToySplit], split: ToySplit) -> None:
+    def point(self, reading: Reading, found: Found[ToySplit], split: ToySplit) -> tuple[Edit, ...]:
         root, classes = found.root.as_posix(), found.classes
-        reading.dataset.update(
+        return reading.part.edit(
             type='ToyDataset', data_root=root, ann_file=split.table, data_prefix='', metainfo={'classes': classes}
         )
 
@@ -71,7 +73,7 @@ class ToyLayout(Layout[Path, Rows, ToySplit]):
     def needs(self, reading: Reading) -> list[Path]:
         return [reading.path(reading.dataset['ann_file'])]
 
-    def fits(self, cfg: Config, reading: Reading, tolerant: bool) -> list[str]:
+    def fits(self, view: ConfigView, reading: Reading, tolerant: bool) -> list[str]:
         rows = self.read(self.needs(reading)[0], tolerant)
         return [f'{reading.split}: {ToySplit(reading.dataset["ann_file"], rows).line()}']
 

@@ -72,7 +72,7 @@ def join(changes: Iterable[Change]) -> Change:
     )
 
 
-def apply_edits(cfg: Config, edits: Iterable[Edit]) -> list[str]:
+def apply_edits(cfg: Config | dict[str, Any], edits: Iterable[Edit]) -> list[str]:
     """Apply edits to a config, in their order.
 
     Args:

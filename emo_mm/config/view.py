@@ -40,6 +40,10 @@ class SplitView:
     datasets: tuple[Part, ...]
     evaluators: tuple[Part, ...]
 
+    def metrics(self) -> list[Part]:
+        """Return the evaluators and all dicts inside them: some hold others."""
+        return [part for evaluator in self.evaluators for part in inner_parts(evaluator.node, evaluator.place)]
+
 
 @dataclass(frozen=True)
 class ConfigView:
@@ -62,6 +66,20 @@ class ConfigView:
     hooks: Mapping[str, Part]
     schedulers: tuple[Part, ...]
     counting: tuple[Part, ...]
+
+    def only_dataset(self, split: str) -> Part:
+        """Return the one data set of a split; an empty part where the config has none.
+
+        Raises:
+            UserError: If the loader joins several data sets, so it is not clear which one to replace.
+        """
+        found = self.splits[split].datasets
+        if len(found) > 1:
+            raise UserError(
+                f'{self.name}: {split}_dataloader joins {len(found)} data sets; own data can take the place of one '
+                'only, so use a config with one'
+            )
+        return found[0] if found else Part(f'{split}_dataloader.dataset', {})
 
     def part(self, place: str) -> Part:
         """Return the dict at a place of the config, an empty one where there is none."""

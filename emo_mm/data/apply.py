@@ -2,71 +2,67 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING
-
-from emo_mm.config.parts import counting_parts, only_dataset, task_scope
-from emo_mm.data.checks import check_data
+from emo_mm.config.edits import Change, Edit
+from emo_mm.config.view import ConfigView
+from emo_mm.data.checks import check_readings, readings_of
 from emo_mm.data.layouts import layout_of_folder
 from emo_mm.data.layouts.base import Reading
 from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
-from emo_mm.tasks import TASK_OF_SCOPE
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 
-def apply_data(cfg: Config, request: DataRequest, training: bool = True, tolerant: bool = False) -> list[str]:
+def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -> Change:
     """Put own data into a config: roots, files, classes, heads and evaluators follow from what the data hold.
 
-    A tree that has the layout and the classes which the config expects only moves the root.
+    A tree that has the layout and the classes which the config expects only moves the root. A training needs train and
+    val (where there is no test split, val is tested on), a test the test split.
 
     Args:
-        cfg: The whole config; changed in place.
+        view: The config.
         request: What the user gave.
-        training: Prepare all splits (where there is no test split, val is tested on), else the test split only.
         tolerant: Whether faults of single images and annotations are left to ``check_content``.
 
     Returns:
-        Lines to print: counts of matched images and labels, classes, and decisions taken.
+        The edits, and lines to print: counts of matched images and labels, classes, and decisions taken.
 
     Raises:
         UserError: If the data are missing or faulty, or the config's loaders join several data sets.
     """
-    scope = task_scope(cfg)
-    _separate(cfg)
-    if 'data_root' in cfg:  # the name that configs give their root; the parts below no longer depend on it
-        cfg['data_root'] = request.root.as_posix()
-    splits = SPLITS if training else ('test',)
-    datasets = {split: dataset for split in splits if (dataset := only_dataset(cfg, split)) is not None}
-    layout = layout_of_folder(request, TASK_OF_SCOPE[scope])
-    kept = layout.kept(cfg, request, training)
+    layout = layout_of_folder(request, view.task)
+    # the name that configs give their root; the parts below no longer depend on it
+    root = (Edit('data_root', request.root.as_posix()),) if 'data_root' in view.cfg else ()
+    readings = _readings(view)
+    kept = layout.kept(view, request)
     if kept is not None:
-        for dataset in datasets.values():
-            dataset['data_root'] = request.root.as_posix()
-        return check_data(cfg, training, tolerant) + kept
-    found = layout.resolve(request, training, tolerant)
-    for split, dataset in datasets.items():
-        layout.point(Reading(split, dataset, scope), found, found.split(split))
-    _set_num_classes(cfg, len(found.classes))
-    lines = found.lines() + layout.finish(cfg, found, training)
-    return lines if 'test' in found.splits else [*lines, 'test: there is no test split, so the val split is tested on']
+        moved = [edit for reading in readings for edit in reading.part.edit(data_root=request.root.as_posix())]
+        there = [_moved(reading, request) for reading in readings_of(view)]
+        return Change((*root, *moved), (*check_readings(view, there, tolerant), *kept))
+    found = layout.resolve(request, view.training, tolerant)
+    edits = [edit for reading in readings for edit in layout.point(reading, found, found.split(reading.split))]
+    rest = layout.finish(view, found)
+    lines = (*found.lines(), *rest.lines)
+    if 'test' not in found.splits:
+        lines = (*lines, 'test: there is no test split, so the val split is tested on')
+    return Change((*root, *edits, *_class_counts(view, len(found.classes)), *rest.edits), lines)
 
 
-def _separate(cfg: Config) -> None:
-    """Give each split parts of its own, as configs often write ``test_dataloader = val_dataloader``."""
-    for name in [f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'evaluator')]:
-        if cfg.get(name) is not None:
-            cfg[name] = copy.deepcopy(cfg[name])
+def _readings(view: ConfigView) -> list[Reading]:
+    """Return the data sets of a config that take the place of the user's: all of a training, or that of the test."""
+    splits = SPLITS if view.training else ('test',)
+    parts = [(split, view.only_dataset(split)) for split in splits if view.splits[split].datasets]
+    return [Reading(split, part.node, view.task.scope, part.place) for split, part in parts]
 
 
-def _set_num_classes(cfg: Config, number: int) -> None:
-    found = counting_parts(cfg)
-    if not found:
+def _moved(reading: Reading, request: DataRequest) -> Reading:
+    """Return a reading with another root, as the edits will have it."""
+    dataset = {**reading.dataset, 'data_root': request.root.as_posix()}
+    return Reading(reading.split, dataset, reading.scope, reading.place)
+
+
+def _class_counts(view: ConfigView, number: int) -> list[Edit]:
+    if not view.counting:
         raise UserError(
-            f'{cfg.filename or "config"}: no part of the {TASK_OF_SCOPE[task_scope(cfg)].model} has num_classes, so it '
-            f"cannot be set to the data set's {number} classes; write num_classes in its head"
+            f"{view.name}: no part of the {view.task.model} has num_classes, so it cannot be set to the data set's "
+            f'{number} classes; write num_classes in its head'
         )
-    for part in found:
-        part['num_classes'] = number
+    return [edit for part in view.counting for edit in part.edit(num_classes=number)]

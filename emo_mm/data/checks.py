@@ -11,39 +11,31 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from emo_mm.config.parts import counting_parts, split_datasets, task_scope, type_name
+from emo_mm.config.edits import Change, join
+from emo_mm.config.parts import type_name
+from emo_mm.config.view import ConfigView, SplitView
 from emo_mm.data.faults import Content, summary, table, write_list
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.layouts import layout_of_reading, layouts_of
 from emo_mm.data.layouts.base import Reading
-from emo_mm.data.splits import SPLITS, count
+from emo_mm.data.splits import count
 from emo_mm.errors import UserError
 from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.weights.cache import cache_dir
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 POLICIES = ('error', 'skip')
 FAULT_LIST = 'data_faults.csv'  # in the work directory
 
 
-def training_splits(training: bool) -> tuple[str, ...]:
-    """Return the splits that a run reads: training also validates, testing reads the test split only."""
-    return ('train', 'val') if training else ('test',)
-
-
 # --- is it there, does it fit
-def check_data(cfg: Config, training: bool = True, tolerant: bool = False) -> list[str]:
-    """Check that the data sets of a config exist and fit it.
+def check_data(view: ConfigView, tolerant: bool = False) -> list[str]:
+    """Check that the data sets of a config, those that the run reads, exist and fit it.
 
     Args:
-        cfg: The whole config.
-        training: Check what training reads (train, val), else what testing reads (test).
+        view: The config.
         tolerant: Whether faults of single images and annotations are left to ``check_content``.
 
     Returns:
@@ -53,8 +45,13 @@ def check_data(cfg: Config, training: bool = True, tolerant: bool = False) -> li
         UserError: If something is missing or does not fit. Where the data set is not there at all the message shows
             the tree that is expected and tells how to get it.
     """
+    return check_readings(view, readings_of(view), tolerant)
+
+
+def check_readings(view: ConfigView, readings: Sequence[Reading], tolerant: bool) -> list[str]:
+    """Check data sets as :func:`check_data` does."""
     lines = []
-    for reading in _readings(cfg, training_splits(training)):
+    for reading in readings:
         layout = layout_of_reading(reading)
         if layout is None:
             known = ', '.join(layout.name for layout in layouts_of(TASK_OF_SCOPE[reading.scope]))
@@ -62,31 +59,34 @@ def check_data(cfg: Config, training: bool = True, tolerant: bool = False) -> li
         else:
             for path in layout.needs(reading):
                 if not path.exists():
-                    raise missing_data(cfg, path)
-            lines += layout.fits(cfg, reading, tolerant)
-        _check_heads(cfg, reading.classes)
+                    raise missing_data(view, path)
+            lines += layout.fits(view, reading, tolerant)
+        _check_heads(view, reading.classes)
     return lines
 
 
-def _readings(cfg: Config, splits: Sequence[str]) -> list[Reading]:
-    scope = task_scope(cfg)
-    return [Reading(split, dataset, scope) for split in splits for dataset in split_datasets(cfg, split)]
+def readings_of(view: ConfigView, splits: Sequence[SplitView] | None = None) -> list[Reading]:
+    """Return the data sets of a config: those that the run reads, or those of some splits."""
+    chosen = view.read_splits if splits is None else splits
+    scope = view.task.scope
+    return [Reading(split.name, part.node, scope, part.place) for split in chosen for part in split.datasets]
 
 
-def _check_heads(cfg: Config, classes: Sequence[str] | None) -> None:
-    for part in counting_parts(cfg) if classes else ():
-        if part['num_classes'] != len(classes or ()):
+def _check_heads(view: ConfigView, classes: Sequence[str] | None) -> None:
+    for part in view.counting if classes else ():
+        number = part.node['num_classes']
+        if number != len(classes or ()):
             raise UserError(
-                f'{cfg.filename or "config"}: {type_name(part) or "a part"} has num_classes={part["num_classes"]} but '
-                f'the data set has {len(classes or ())} classes; with --data-root DIR they are set alike'
+                f'{view.name}: {type_name(part.node) or "a part"} has num_classes={number} but the data set has '
+                f'{len(classes or ())} classes; with --data-root DIR they are set alike'
             )
 
 
-def missing_data(cfg: Config, missing: Path) -> UserError:
+def missing_data(view: ConfigView, missing: Path) -> UserError:
     """Return the error for a data set that is not there: what was looked for, the tree expected, how to get it."""
     paths: dict[str, list[str]] = {}
     sources = []
-    for reading in _readings(cfg, SPLITS):
+    for reading in readings_of(view, list(view.splits.values())):
         layout, dataset = layout_of_reading(reading), reading.dataset
         if layout is None:
             continue
@@ -113,42 +113,41 @@ def _tree(paths: Sequence[str], indent: str = '    ') -> list[str]:
 
 
 # --- is each image and annotation sound
-def check_content(cfg: Config, training: bool, check: str = 'quick', policy: str = 'error') -> list[str]:
+def check_content(view: ConfigView, check: str = 'quick', policy: str = 'error') -> Change:
     """Check every image and annotation that a run reads.
 
     Args:
-        cfg: The whole config; with the policy ``skip`` its data sets are changed to leave faulty parts out. Its work
-            directory gets the list of faults, and lists of what is left.
-        training: Check what training reads (train, val), else what testing reads (test).
+        view: The config. Its work directory gets the list of faults, and lists of what is left.
         check: ``quick`` or ``full``; see ``emo_mm.data.files.check``.
         policy: What to do about faults: ``error`` or ``skip``.
 
     Returns:
-        Lines to print.
+        Lines to print, and with the policy ``skip`` the edits that leave faulty parts out.
 
     Raises:
         UserError: If there are faults and the policy is ``error``, or nothing is left without them.
     """
-    folder = Path(cfg.work_dir)
+    folder = Path(view.cfg.work_dir)
     start = time.monotonic()
     with known_answers() as cache:
-        found = [(reading, _content(reading, check, cache)) for reading in _readings(cfg, training_splits(training))]
+        found = [(reading, _content(reading, check, cache)) for reading in readings_of(view)]
     faults = [fault for _, content in found for fault in content.faults]
     number = sum(content.items.get('images', 0) for _, content in found)
     checked = f'{check} check of {count(number, "image")} in {time.monotonic() - start:.1f} s'
     if not faults:
         (folder / FAULT_LIST).unlink(missing_ok=True)  # of a run before they were fixed
-        return [f'{checked}: no fault'] if number else []
+        return Change(lines=(f'{checked}: no fault',) if number else ())
     write_list(faults, folder / FAULT_LIST)
     shown = [*(f'  {row}' for row in table(faults)), f'  all of them: {folder / FAULT_LIST}']
     if policy == 'error' and any(fault.serious for fault in faults):
         ways = 'Fix them, leave them out with --bad-data skip, or go without this check by --skip-check.'
         raise UserError('\n'.join([f'the data have {summary(faults)} ({checked})', *shown, ways]))
-    lines = [f'{checked}: {summary(faults)}', *shown]
-    for index, (reading, content) in enumerate(found):
-        if content.serious:
-            lines.append(_leave_out(cfg, reading, content, folder / 'checked_data' / f'{index}_{reading.split}'))
-    return lines
+    left = [
+        _leave_out(view, reading, content, folder / 'checked_data' / f'{index}_{reading.split}')
+        for index, (reading, content) in enumerate(found)
+        if content.serious
+    ]
+    return join([Change(lines=(f'{checked}: {summary(faults)}', *shown)), *left])
 
 
 def _content(reading: Reading, check: str, cache: CheckCache) -> Content:
@@ -156,15 +155,15 @@ def _content(reading: Reading, check: str, cache: CheckCache) -> Content:
     return Content([], {}) if layout is None else layout.content(reading, check, cache)
 
 
-def _leave_out(cfg: Config, reading: Reading, content: Content, target: Path) -> str:
-    """Change a data set of a config to one without what is at fault, and return the line that says so."""
+def _leave_out(view: ConfigView, reading: Reading, content: Content, target: Path) -> Change:
+    """Return the change of a data set of a config to one without what is at fault."""
     drops = content.drops()
     if len(drops['images']) == content.items['images']:
         raise UserError(f'{reading.split}: no image is left without the faulty ones; see the list of faults')
     layout = layout_of_reading(reading)
     assert layout is not None  # which found the faults
-    path, left_out = layout.without(cfg, reading, content, drops, target)
-    return f'{reading.split}: {left_out} left out; what is left is listed in {path}'
+    left = layout.without(view, reading, content, drops, target)
+    return Change(left.edits, (f'{reading.split}: {left.words} left out; what is left is listed in {left.path}',))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emo_mm.config.edits import apply_edits
 from emo_mm.data.checks import known_answers
 from emo_mm.data.faults import by_kind, summary
 from emo_mm.data.layouts import layout_of_folder
@@ -114,7 +115,7 @@ def _check(layout: Layout, root: Path, one: _Part, names: Names, doubt: str) -> 
         checked: Checked = layout.check(root, one.split, one.part, names, tolerant=False)
         dataset: dict[str, Any] = {'metainfo': {'classes': names.classes}}
         reading = Reading(one.split, dataset, scope='')
-        layout.point(reading, Found(root, names, {one.split: checked}), checked)
+        apply_edits({'dataset': dataset}, layout.point(reading, Found(root, names, {one.split: checked}), checked))
         with known_answers() as cache:
             content = layout.content(reading, 'quick', cache)
     except UserError as error:

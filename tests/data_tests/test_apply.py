@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from data_trees import annotations, build, shared, write_coco, write_folders, write_masks, write_split
 from mmengine.config import Config
+from planning import apply_data, check_data
 
 from emo_mm.config.parts import only_dataset
-from emo_mm.data.apply import apply_data
-from emo_mm.data.checks import check_data
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from data_trees import annotations, shared, write_coco, write_folders, write_mask, write_masks, write_pairs, write_split
 from PIL import Image
+from planning import check_data, load_run_config
 
 from emo_mm import doctor
 from emo_mm.data import layouts
-from emo_mm.data.checks import check_data
 from emo_mm.data.layouts import LAYOUTS, Row, layout_of_folder
 from emo_mm.data.splits import DataRequest
-from emo_mm.engine.options import RunOptions, TrainOptions, load_run_config
+from emo_mm.engine.options import RunOptions, TrainOptions
 from emo_mm.errors import UserError
 from emo_mm.tasks import TASKS
 

@@ -62,13 +62,11 @@ def annotation_reader(folder: Path) -> Victim:
     """
     from mmengine.logging import MMLogger
     from mmengine.registry import DATASETS, METRICS, DefaultScope
-    from planning import use_faster_coco_metric
+    from planning import apply_data, check_content, use_faster_coco_metric
 
     from emo_mm.compat import register_toolbox
     from emo_mm.config.names import get_config
     from emo_mm.config.parts import split_datasets
-    from emo_mm.data.apply import apply_data
-    from emo_mm.data.checks import check_content
     from emo_mm.data.splits import DataRequest
 
     MMLogger.get_instance('fuzzing', log_level='ERROR')

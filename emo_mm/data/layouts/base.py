@@ -13,23 +13,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from emo_mm.config.parts import (
-    dataset_classes,
-    image_prefixes,
-    only_dataset,
-    path_in,
-    task_scope,
-)
+from emo_mm.config.edits import Change, Edit, Part
+from emo_mm.config.parts import dataset_classes, image_prefixes, path_in
+from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.splits import SPLITS, DataRequest, count, needed_splits, shortlist
 from emo_mm.errors import UserError
 from emo_mm.files import atomic_write
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 Colour = tuple[int, int, int]
 
@@ -90,11 +83,18 @@ class Reading:
         split: ``train``, ``val`` or ``test``.
         dataset: The part of the config, without wrappers.
         scope: The toolbox whose data set it is.
+        place: Dotted keys that lead to the part in the config.
     """
 
     split: str
     dataset: dict[str, Any]
     scope: str
+    place: str = 'dataset'
+
+    @property
+    def part(self) -> Part:
+        """The part of the config, to be edited."""
+        return Part(self.place, self.dataset)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -122,6 +122,21 @@ class Checked(ABC):
     @abstractmethod
     def detail(self) -> str:
         """Return what the doctor prints after the name of the split."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A data set without some of its entries.
+
+    Attributes:
+        path: The list of what is left, which is written.
+        words: How many entries were left out.
+        edits: The edits that let a config read it.
+    """
+
+    path: Path
+    words: str
+    edits: tuple[Edit, ...]
 
 
 PlaceT = TypeVar('PlaceT')
@@ -278,17 +293,17 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         return []
 
     # --- a folder in a config
-    def kept(self, cfg: Config, request: DataRequest, training: bool) -> list[str] | None:
+    def kept(self, view: ConfigView, request: DataRequest) -> list[str] | None:
         """Return lines to print if a config reads this very folder, so that its root moves only; None if not."""
         return None
 
     @abstractmethod
-    def point(self, reading: Reading, found: Found[CheckedT], split: CheckedT) -> None:
-        """Change a data set of a config to read a split that was found."""
+    def point(self, reading: Reading, found: Found[CheckedT], split: CheckedT) -> tuple[Edit, ...]:
+        """Return the edits that let a data set of a config read a split that was found."""
 
-    def finish(self, cfg: Config, found: Found[CheckedT], training: bool) -> list[str]:
-        """Change what else of a config depends on the data, and return lines to print."""
-        return []
+    def finish(self, view: ConfigView, found: Found[CheckedT]) -> Change:
+        """Return what else of a config depends on the data."""
+        return Change()
 
     # --- a config that names its data
     @abstractmethod
@@ -305,7 +320,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         return [dataset['ann_file'], *folders] if dataset.get('ann_file') else folders
 
     @abstractmethod
-    def fits(self, cfg: Config, reading: Reading, tolerant: bool) -> list[str]:
+    def fits(self, view: ConfigView, reading: Reading, tolerant: bool) -> list[str]:
         """Check that a data set, which is there, fits its config, and return lines to print.
 
         Raises:
@@ -326,35 +341,31 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         """
 
     def without(
-        self, cfg: Config, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path
-    ) -> tuple[Path, str]:
-        """Change a data set of a config to one without some entries; the data themselves stay as they are.
+        self, view: ConfigView, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path
+    ) -> Left:
+        """Write a list of a data set without some entries; the data themselves stay as they are.
 
         Args:
-            cfg: The whole config.
+            view: The config.
             reading: The data set.
             content: What the check of the content found.
             drops: The entries to leave out, by the lists that they are in.
             target: The list of what is left, without its ending.
-
-        Returns:
-            The list of what is left, which is written, and how many entries were left out, in words.
         """
         path = target.with_name(f'{target.name}.txt')
         kept = [name for index, name in enumerate(content.names) if index not in drops['images']]
         write_text(path, '\n'.join([*kept, '']))
-        reading.dataset['ann_file'] = path.absolute().as_posix()
-        return path, count(len(drops['images']), 'image')
+        return Left(path, count(len(drops['images']), 'image'), reading.part.edit(ann_file=path.absolute().as_posix()))
 
 
 # --- what several layouts do
-def same_folders(cfg: Config, request: DataRequest, training: bool) -> bool:
+def same_folders(view: ConfigView, request: DataRequest) -> bool:
     """Tell whether the folders that a config reads are under the new root, and nothing but the root was given."""
     if not request.only_root:
         return False
-    for split in ('train', 'val') if training else ('test',):
-        dataset = only_dataset(cfg, split) or {}
-        if dataset_classes(dataset, task_scope(cfg)) is None:
+    for split in view.read_splits:
+        dataset = view.only_dataset(split.name).node
+        if dataset_classes(dataset, view.task.scope) is None:
             return False
         if not all(folder and (request.root / folder).is_dir() for folder in image_prefixes(dataset)):
             return False

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emo_mm.config.parts import image_prefixes, inherits, only_dataset, parts, task_scope, type_name
+from emo_mm.config.edits import Change, Edit
+from emo_mm.config.parts import image_prefixes, inherits, type_name
+from emo_mm.config.view import ConfigView, inner_parts
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import check_files
@@ -39,7 +41,7 @@ from emo_mm.data.splits import (
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
+    pass
 
 # Images all the same, but not of the types that mmpretrain's folder data set lists.
 UNREAD_SUFFIXES = ('.webp', '.tiff', '.gif', '.heic', '.avif', '.jfif')
@@ -169,16 +171,15 @@ class FolderLayout(Layout[Path, ClassFolders, FolderSplit]):
         return f'find {shlex.quote(str(place))} -maxdepth 2'
 
     # --- a folder in a config
-    def kept(self, cfg: Config, request: DataRequest, training: bool) -> list[str] | None:
+    def kept(self, view: ConfigView, request: DataRequest) -> list[str] | None:
         """Keep a config that reads the same folders, which hold the classes that it expects."""
-        same = same_folders(cfg, request, training) and _same_classes(cfg, request.root, training)
+        same = same_folders(view, request) and _same_classes(view, request.root)
         return [] if same else None
 
-    def point(self, reading: Reading, found: Found[FolderSplit], split: FolderSplit) -> None:
+    def point(self, reading: Reading, found: Found[FolderSplit], split: FolderSplit) -> tuple[Edit, ...]:
         """Give a data set its folder and classes."""
-        for key in ('split', 'classes'):
-            reading.dataset.pop(key, None)
-        reading.dataset.update(
+        part = reading.part
+        folder = part.edit(
             type='CustomDataset',
             data_root=found.root.as_posix(),
             data_prefix=split.folder,
@@ -186,17 +187,18 @@ class FolderLayout(Layout[Path, ClassFolders, FolderSplit]):
             with_label=True,
             metainfo={'classes': found.classes},
         )
+        return (*part.remove('split', 'classes'), *folder)
 
-    def finish(self, cfg: Config, found: Found[FolderSplit], training: bool) -> list[str]:
+    def finish(self, view: ConfigView, found: Found[FolderSplit]) -> Change:
         """Drop top-k accuracies that say nothing, where k is not below the number of classes (top-1 always stays)."""
         number = len(found.classes)
-        dropped: set[int] = set()
-        for place in [cfg.get('val_evaluator'), cfg.get('test_evaluator'), cfg.get('model')]:
-            for part in parts(place):
-                if isinstance(part.get('topk'), (tuple, list)):
-                    dropped |= {k for k in part['topk'] if k >= max(number, 2)}
-                    part['topk'] = tuple(k for k in part['topk'] if k < max(number, 2)) or (1,)
-        return [f'top-{shortlist(sorted(dropped))} accuracy left out, there are {number} classes'] if dropped else []
+        places = ('val_evaluator', 'test_evaluator', 'model')
+        every = [part for place in places for part in inner_parts(view.cfg.get(place), place)]
+        ranked = [part for part in every if isinstance(part.node.get('topk'), (tuple, list))]
+        dropped = sorted({k for part in ranked for k in part.node['topk'] if k >= max(number, 2)})
+        kept = [part.edit(topk=tuple(k for k in part.node['topk'] if k not in dropped) or (1,)) for part in ranked]
+        words = f'top-{shortlist(dropped)} accuracy left out, there are {number} classes'
+        return Change(tuple(edit for edits in kept for edit in edits), (words,) if dropped else ())
 
     # --- a config that names its data
     def reads(self, reading: Reading) -> bool:
@@ -213,7 +215,7 @@ class FolderLayout(Layout[Path, ClassFolders, FolderSplit]):
             return super().expected(dataset)
         return [f'{folder}<class>/<image>' for folder in super().expected(dataset)]
 
-    def fits(self, cfg: Config, reading: Reading, tolerant: bool) -> list[str]:
+    def fits(self, view: ConfigView, reading: Reading, tolerant: bool) -> list[str]:
         """Check that there are as many folders as classes; labels from a list are not checked here."""
         split, folder, listed, classes = reading.split, _folder(reading), _label_list(reading), reading.classes
         if listed.is_file():  # mmpretrain reads the labels from such a list instead of from folder names
@@ -282,13 +284,13 @@ def _label_list(reading: Reading) -> Path:
     return reading.path(dataset.get('ann_file') or f'meta/{dataset.get("split")}.txt')
 
 
-def _same_classes(cfg: Config, root: Path, training: bool) -> bool:
+def _same_classes(view: ConfigView, root: Path) -> bool:
     """Tell whether the classes the config expects are those of the tree: the same names, or all of ImageNet's."""
-    split = 'train' if training else 'test'
-    dataset = only_dataset(cfg, split) or {}
+    split = 'train' if view.training else 'test'
+    dataset = view.only_dataset(split).node
     names = sorted(path.name for path in (root / image_prefixes(dataset)[0]).iterdir() if path.is_dir())
     if not names:  # flat folders with a list of labels in meta/, a layout of ImageNet too
         return (root / 'meta').is_dir()
     if type_name(dataset) == 'ImageNet':
         return len(names) == _IMAGENET_CLASSES and all(_WORDNET_ID.fullmatch(name) for name in names)
-    return tuple(names) == Reading(split, dataset, task_scope(cfg)).classes
+    return tuple(names) == Reading(split, dataset, view.task.scope).classes

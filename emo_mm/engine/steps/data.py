@@ -30,8 +30,8 @@ def data_set(view: ConfigView, options: RunOptions) -> Change:
 
     checked = options.check is not None
     if options.data.given:
-        return Change(lines=tuple(apply_data(view.cfg, options.data, view.training, tolerant=checked)))
-    return Change(lines=tuple(check_data(view.cfg, view.training, tolerant=checked)))
+        return apply_data(view, options.data, tolerant=checked)
+    return Change(lines=tuple(check_data(view, tolerant=checked)))
 
 
 def work_dir(view: ConfigView, options: RunOptions) -> Change:
@@ -53,7 +53,7 @@ def content(view: ConfigView, options: RunOptions) -> Change:
     check_work_dir(Path(view.cfg.work_dir))
     if options.check is None:
         return Change()
-    return Change(lines=tuple(check_content(view.cfg, view.training, options.check, options.bad_data)))
+    return check_content(view, options.check, options.bad_data)
 
 
 def check_work_dir(folder: Path) -> None:

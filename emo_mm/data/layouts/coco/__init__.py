@@ -12,13 +12,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from emo_mm.config.parts import only_dataset, parts, path_in, type_name
+from emo_mm.config.edits import Change, Edit, Part
+from emo_mm.config.parts import path_in, type_name
+from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import FileAnswer, check_files
-from emo_mm.data.layouts.base import Checked, Found, Layout, Names, Reading, write_text
+from emo_mm.data.layouts.base import Checked, Found, Layout, Left, Names, Reading, write_text
 from emo_mm.data.layouts.coco.entries import HARMLESS, is_number
 from emo_mm.data.layouts.coco.file import CocoFile, count_boxes, oddities, parse_annotations, read_annotations
 from emo_mm.data.layouts.coco.find import (
@@ -31,9 +33,6 @@ from emo_mm.data.layouts.coco.find import (
 from emo_mm.data.splits import SPLITS, DataRequest, count, inside, locate, read_classes, shortlist
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 
 @dataclass(frozen=True)
@@ -180,27 +179,29 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         return [(place.split, place) for place in places if place.ann_file not in taken]
 
     # --- a folder in a config
-    def point(self, reading: Reading, found: Found[CocoSplit], split: CocoSplit) -> None:
+    def point(self, reading: Reading, found: Found[CocoSplit], split: CocoSplit) -> tuple[Edit, ...]:
         """Give a data set its file and images; its classes too, unless its type declares the same."""
-        dataset = reading.dataset
-        if 'Coco' not in type_name(dataset):
-            dataset['type'] = 'CocoDataset'
-        dataset.update(data_root=found.root.as_posix(), ann_file=split.ann_file, data_prefix={'img': split.image_dir})
-        if reading.classes != found.classes:
-            dataset['metainfo'] = {'classes': found.classes, 'palette': list(found.names.palette)}
+        part = reading.part
+        files = part.edit(
+            data_root=found.root.as_posix(), ann_file=split.ann_file, data_prefix={'img': split.image_dir}
+        )
+        kind = () if 'Coco' in type_name(part.node) else part.edit(type='CocoDataset')
+        own = {'classes': found.classes, 'palette': list(found.names.palette)}
+        return (*kind, *files, *(() if reading.classes == found.classes else part.edit(metainfo=own)))
 
-    def finish(self, cfg: Config, found: Found[CocoSplit], training: bool) -> list[str]:
+    def finish(self, view: ConfigView, found: Found[CocoSplit]) -> Change:
         """Give the evaluators their annotation files; tell which images are not trained on."""
-        for name in ('val', 'test') if training else ('test',):
-            ann_file = path_in({'data_root': found.root.as_posix()}, found.split(name).ann_file)
-            for metric in parts(cfg.get(f'{name}_evaluator')):
-                if 'ann_file' in metric or 'Coco' in type_name(metric):
-                    metric['ann_file'] = ann_file.as_posix()
-        dataset = only_dataset(cfg, 'train') if training else None
-        if dataset is None:
-            return []
+        edits: list[Edit] = []
+        for name in ('val', 'test') if view.training else ('test',):
+            ann_file = path_in({'data_root': found.root.as_posix()}, found.split(name).ann_file).as_posix()
+            for metric in view.splits[name].metrics():
+                if 'ann_file' in metric.node or 'Coco' in type_name(metric.node):
+                    edits += metric.edit(ann_file=ann_file)
+        if not view.training or not view.splits['train'].datasets:
+            return Change(tuple(edits))
         train = found.splits['train']
-        return images_left_out(cfg, dataset, train.ann_file, train.file, found.classes)
+        dataset = view.only_dataset('train')
+        return Change(tuple(edits), tuple(images_left_out(dataset, train.ann_file, train.file, found.classes)))
 
     # --- a config that names its data
     def reads(self, reading: Reading) -> bool:
@@ -211,7 +212,7 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         """Return the annotation file and the folder of the images."""
         return [reading.path(reading.dataset['ann_file']), _image_dir(reading)]
 
-    def fits(self, cfg: Config, reading: Reading, tolerant: bool) -> list[str]:
+    def fits(self, view: ConfigView, reading: Reading, tolerant: bool) -> list[str]:
         """Check that the file has the classes of the config, in their order, and that the images exist."""
         split, dataset = reading.split, reading.dataset
         file = read_annotations(reading.path(dataset['ann_file']), tolerant)
@@ -225,7 +226,8 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         # The paths are told as the config writes them.
         checked = self.check(Path(), split, CocoPart(file, _image_dir(reading)), Names(classes), tolerant)
         line = f'{split}: {dataset["ann_file"]}: {checked.line().split(": ", 1)[1]}'
-        dropped = images_left_out(cfg, dataset, dataset['ann_file'], file, classes) if split == 'train' else []
+        training = split == 'train'
+        dropped = images_left_out(reading.part, dataset['ann_file'], file, classes) if training else []
         return [line, *(f'  note: {note}' for note in checked.notes), *dropped]
 
     def content(self, reading: Reading, check: str, cache: CheckCache | None) -> Content:
@@ -253,17 +255,20 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         return Content(faults, {'images': len(paths), 'annotations': file.annotations})
 
     def without(
-        self, cfg: Config, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path
-    ) -> tuple[Path, str]:
+        self, view: ConfigView, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path
+    ) -> Left:
         """Write an annotation file without some images and boxes; the evaluator reads it too."""
         source = reading.path(reading.dataset['ann_file'])
         path = target.with_name(f'{target.name}.json')
         left_out = _write_without(source, drops, path)
-        for metric in parts(cfg.get(f'{reading.split}_evaluator')):
-            if metric.get('ann_file') and Path(metric['ann_file']) == source:
-                metric['ann_file'] = path.absolute().as_posix()
-        reading.dataset['ann_file'] = path.absolute().as_posix()
-        return path, left_out
+        same = [
+            metric
+            for metric in view.splits[reading.split].metrics()
+            if metric.node.get('ann_file') and Path(metric.node['ann_file']) == source
+        ]
+        readers = [reading.part, *same]
+        edits = tuple(edit for part in readers for edit in part.edit(ann_file=path.absolute().as_posix()))
+        return Left(path, left_out, edits)
 
 
 COCO = CocoLayout()
@@ -303,14 +308,11 @@ def _agreed_classes(files: Sequence[CocoFile]) -> tuple[str, ...]:
     )
 
 
-def images_left_out(
-    cfg: Config, dataset: dict[str, Any], ann_file: str, file: CocoFile, classes: Sequence[str]
-) -> list[str]:
-    """Return lines on the training images that mmdet's ``filter_cfg`` leaves out without a word.
+def images_left_out(dataset: Part, ann_file: str, file: CocoFile, classes: Sequence[str]) -> list[str]:
+    """Return lines on the training images that mmdet's ``filter_cfg`` leaves out silently.
 
     Args:
-        cfg: The whole config.
-        dataset: The part of it that reads the file, without wrappers.
+        dataset: The part of the config that reads the file.
         ann_file: The annotation file, as it is called in messages.
         file: What it holds.
         classes: The classes to train.
@@ -318,7 +320,7 @@ def images_left_out(
     Raises:
         UserError: If no image is left.
     """
-    how = dataset.get('filter_cfg')
+    how = dataset.node.get('filter_cfg')
     if not isinstance(how, dict):
         return []
     least, number = how.get('min_size', 0), count(len(file.images), 'image')
@@ -330,22 +332,19 @@ def images_left_out(
         empty = {index for index, names in enumerate(file.listed) if names.isdisjoint(classes)} - small
     lines = []
     if small:
-        keep = _setting(cfg, 'filter_cfg.min_size=1')
+        keep = _setting(dataset, 'filter_cfg.min_size=1')
         lines.append(f'train: {len(small)} of {number} left out: less than {least} pixels wide or high{keep}')
     if empty:
-        keep = _setting(cfg, 'filter_cfg.filter_empty_gt=False')
+        keep = _setting(dataset, 'filter_cfg.filter_empty_gt=False')
         lines.append(f'train: {len(empty)} of {number} left out: no box of the classes{keep}')
     if len(small | empty) == len(file.images):
         raise UserError(f'{ann_file}: no image is left to train on; ' + '; '.join(lines))
     return lines
 
 
-def _setting(cfg: Config, change: str) -> str:
+def _setting(dataset: Part, change: str) -> str:
     """Return how a setting of the training data is changed so that images stay; nothing where they are several."""
-    place, node = 'train_dataloader.dataset', cfg.train_dataloader.dataset
-    while 'dataset' in node:  # a wrapper such as RepeatDataset
-        place, node = f'{place}.dataset', node['dataset']
-    return '' if 'datasets' in node else f'; --cfg-options {place}.{change} keeps them'
+    return '' if '.datasets.' in dataset.place else f'; --cfg-options {dataset.place}.{change} keeps them'
 
 
 def _is_published(reading: Reading) -> bool:

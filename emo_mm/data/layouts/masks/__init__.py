@@ -11,9 +11,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from emo_mm.config.parts import image_prefixes, inherits, parts, type_name
+from emo_mm.config.edits import Change, Edit
+from emo_mm.config.parts import image_prefixes, inherits, type_name
+from emo_mm.config.view import ConfigView, inner_parts
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import FileAnswer, check_files
@@ -47,9 +49,6 @@ from emo_mm.data.splits import (
 )
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 CLASS_FILES = ('CLASSES.txt', 'classes.txt', 'labels.txt')
 
@@ -158,16 +157,15 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
         return f'diff {images} {masks}'
 
     # --- a folder in a config
-    def kept(self, cfg: Config, request: DataRequest, training: bool) -> list[str] | None:
+    def kept(self, view: ConfigView, request: DataRequest) -> list[str] | None:
         """Keep the classes of a config that reads the same folders, where no file names others."""
-        if not same_folders(cfg, request, training) or find_class_file(request.root) is not None:
+        if not same_folders(view, request) or find_class_file(request.root) is not None:
             return None
         return ["the config's own classes are kept; for others give --classes FILE"]
 
-    def point(self, reading: Reading, found: Found[MaskSplit], split: MaskSplit) -> None:
+    def point(self, reading: Reading, found: Found[MaskSplit], split: MaskSplit) -> tuple[Edit, ...]:
         """Give a data set its folders, suffixes and classes; label 0 is a class like the others."""
-        reading.dataset.pop('ann_file', None)
-        reading.dataset.update(
+        folders = reading.part.edit(
             type='BaseSegDataset',
             data_root=found.root.as_posix(),
             data_prefix={'img_path': split.image_dir, 'seg_map_path': split.mask_dir},
@@ -176,18 +174,18 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
             reduce_zero_label=False,
             metainfo={'classes': found.classes, 'palette': list(found.names.palette)},
         )
+        return (*reading.part.remove('ann_file'), *folders)
 
-    def finish(self, cfg: Config, found: Found[MaskSplit], training: bool) -> list[str]:
+    def finish(self, view: ConfigView, found: Found[MaskSplit]) -> Change:
         """Let the pipelines keep label 0 too.
 
         mmseg insists that loader and data set agree; the pipelines at the top level are those of its inferencer.
         """
-        loaders = [cfg.get(f'{split}_dataloader') for split in SPLITS]
-        for place in [*loaders, *(cfg.get(f'{name}_pipeline') for name in ('train', 'test', 'tta'))]:
-            for part in parts(place):
-                if type_name(part) == 'LoadAnnotations' and 'reduce_zero_label' in part:
-                    part['reduce_zero_label'] = False
-        return []
+        places = [f'{split}_dataloader' for split in SPLITS] + [f'{name}_pipeline' for name in ('train', 'test', 'tta')]
+        every = [part for place in places for part in inner_parts(view.cfg.get(place), place)]
+        loaders = [part for part in every if type_name(part.node) == 'LoadAnnotations']
+        reducing = [part for part in loaders if 'reduce_zero_label' in part.node]
+        return Change(tuple(edit for part in reducing for edit in part.edit(reduce_zero_label=False)))
 
     # --- a config that names its data
     def reads(self, reading: Reading) -> bool:
@@ -198,7 +196,7 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
         """Return the folder of the images and that of the masks."""
         return list(_folders(reading))
 
-    def fits(self, cfg: Config, reading: Reading, tolerant: bool) -> list[str]:
+    def fits(self, view: ConfigView, reading: Reading, tolerant: bool) -> list[str]:
         """Check that the names pair up by the suffixes of the config, and some labels."""
         split, dataset, classes = reading.split, reading.dataset, reading.classes
         image_dir, mask_dir = _folders(reading)
