@@ -12,7 +12,7 @@ help:
 	@echo "make env           the environment of the default stack, in .venv (env-classic: in .venv-classic); OPS=compiled compiles mmcv"
 	@echo "make matrix        other versions of Python and torch tried, into docs/support.md"
 	@echo "make torture       the long trials of docs/lab/reliability.md: kills, faults, mutated files"
-	@echo "make lint          ruff, mypy and bandit (make format: let ruff fix what it can)"
+	@echo "make lint          ruff, mypy, import-linter and bandit (make format: let ruff fix what it can)"
 	@echo "make docs          the documentation as a site, in docs/_build/html (make docs-links: also try its links to the web)"
 	@echo "make clean         remove build products and caches; environments and work_dirs stay"
 
@@ -41,6 +41,7 @@ lint: env
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
 	.venv/bin/bandit --quiet --configfile pyproject.toml --recursive emo_mm tools
 
 format: env

@@ -145,7 +145,7 @@ setup(
         'export-mnn': exact('onnx', 'onnxscript', 'onnxruntime', 'MNN'),
         'export-coreml': exact('coremltools'),
         'int8': exact('nncf'),
-        'dev': compatible(('pytest', 'hypothesis', 'ruff', 'mypy'), pins('dev')),
+        'dev': compatible(('pytest', 'hypothesis', 'ruff', 'mypy', 'import-linter'), pins('dev')),
         'docs': compatible(('Sphinx', 'furo', 'myst-parser', 'sphinx-copybutton', 'linkify-it-py'), pins('docs')),
     },
 )

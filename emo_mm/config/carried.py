@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.config.parts import parts
+from emo_mm.config.view import inner_parts
 from emo_mm.errors import UserError
 from emo_mm.weights.untrusted.embedded import plain_values, unknown_type
 
@@ -44,8 +44,8 @@ def config_in(meta: dict[str, Any], source: str) -> Config:
             f'{source} carries a config that asks for {refused!r}, which no config of emo_mm has; it is not '
             f'built from a file; {advice}'
         )
-    for part in parts(found):
-        kind = part.get('type')
+    for part in inner_parts(found, ''):
+        kind = part.node.get('type')
         if kind is not None and not (isinstance(kind, str) and _TYPE.fullmatch(kind)):
             raise UserError(f'{source} carries a config that asks for {str(kind)[:80]!r}, which is refused; {advice}')
     return Config(found)

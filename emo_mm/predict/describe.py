@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.config.parts import dataset_classes, split_datasets, task_scope, type_name
+from emo_mm.config.parts import dataset_classes, type_name
+from emo_mm.config.view import read_view, task_of
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import NMS, Preprocessing
-from emo_mm.tasks import TASK_OF_SCOPE
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -24,7 +24,7 @@ def preprocessing_of(cfg: Config) -> Preprocessing:
         UserError: If they do what :class:`~emo_mm.runtime.metadata.Preprocessing` has no words for.
     """
     where = cfg.filename or 'config'
-    datasets = split_datasets(cfg, 'test')
+    datasets = [part.node for part in read_view(cfg, 'test').splits['test'].datasets]
     if not datasets:
         raise UserError(f'{where} has no test_dataloader, whose pipeline says how images are resized')
     steps: dict[str, Any] = {}
@@ -48,7 +48,7 @@ def nms_of(cfg: Config) -> NMS | None:
         UserError: If it does so in another way than by NMS of one stage.
     """
     where = cfg.filename or 'config'
-    if not TASK_OF_SCOPE[task_scope(cfg)].finds_boxes:
+    if not task_of(cfg).finds_boxes:
         return None
     test = cfg.model.get('test_cfg') or {}
     if 'rcnn' in test:
@@ -89,10 +89,10 @@ def classes_of(
     Raises:
         UserError: If neither knows the classes, or their number is not that of the model.
     """
-    scope, where = task_scope(cfg), cfg.filename or 'config'
+    scope, where = task_of(cfg).scope, cfg.filename or 'config'
     trained = (meta or {}).get('dataset_meta') or {}
     trained = {str(key).lower(): value for key, value in trained.items()}  # MMEngine once wrote CLASSES
-    datasets = split_datasets(cfg, 'test')
+    datasets = [part.node for part in read_view(cfg, 'test').splits['test'].datasets]
     own = dataset_classes(datasets[0], scope) if datasets else None
     classes = tuple(map(str, trained.get('classes') or own or ()))
     count = _class_count(cfg)
@@ -160,7 +160,7 @@ def _normalization(cfg: Config, where: str) -> dict[str, Any]:
     testing = part.get('test_cfg') or {}  # mmseg pads in testing only if told so here
     height_width = testing.get('size')
     divisor: Any = part
-    for key in TASK_OF_SCOPE[task_scope(cfg)].divisor_key:
+    for key in task_of(cfg).divisor_key:
         divisor = (divisor or {}).get(key)
     return {
         'mean': tuple(map(float, part.get('mean') or (0, 0, 0))),

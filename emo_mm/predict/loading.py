@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emo_mm.config.build import build_from_config
 from emo_mm.config.carried import config_in, doubt_about
 from emo_mm.config.names import find_config, get_config
-from emo_mm.config.parts import counting_parts
+from emo_mm.config.view import read_view
 from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import MismatchError, UserError
 from emo_mm.weights.hub import local_model
@@ -92,7 +92,7 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
 def _other_classes(cfg: Config, meta: dict[str, Any]) -> str | None:
     """Return in words that a checkpoint was trained for another number of classes than a config has, if it was."""
     trained = (meta.get('dataset_meta') or {}).get('classes')
-    counts = {part['num_classes'] for part in counting_parts(cfg)}
+    counts = {part.node['num_classes'] for part in read_view(cfg, 'test').counting}
     if not isinstance(trained, (list, tuple)) or not counts or len(trained) in counts:
         return None
     named = f'{count(len(trained), "class", "classes")} ({shortlist(list(map(str, trained)), 4)})'

@@ -134,24 +134,34 @@ def _vetted_graph(text: bytes) -> bytes:
     program = json.loads(text)
     program['guards_code'] = []
     for node in _dicts(program):
-        if 'metadata' in node:
-            node['metadata'] = {}
-        if 'target' in node and not _TARGET.fullmatch(node['target']):
-            raise ValueError(f'it calls {node["target"]}')
-        if node.get('target') in _ASSERTIONS:
-            for argument in node['inputs']:  # what a failure says
-                argument['arg'] = {'as_string': 'none'} if 'as_string' in argument['arg'] else argument['arg']
-        if node.get('as_operator') is not None or node.get('as_custom_obj') is not None:
-            raise ValueError('it hands functions or objects to operators')
-        words = [node.get('as_string') or 'none', *(node.get('as_strings') or ())]
-        if not _WORDS.issuperset(words):
-            raise ValueError(f'an operator gets the text {words[-1]}')
-        if not _is_size(node.get('expr_str', '')):
-            raise ValueError(f'a size is {node["expr_str"]}')
-        for key in ('in_spec', 'out_spec'):
-            _check_tree(node.get(key) or 'null')
+        _drop_words(node)
+        _check_node(node)
     _check_names({key: value for key, value in program.items() if key != 'schema_version'})
     return json.dumps(program).encode()
+
+
+def _drop_words(node: dict[str, Any]) -> None:
+    """Drop from a node what only serves debugging: where it came from, and what a failure would say."""
+    if 'metadata' in node:
+        node['metadata'] = {}
+    for argument in node['inputs'] if node.get('target') in _ASSERTIONS else ():
+        if 'as_string' in argument['arg']:
+            argument['arg'] = {'as_string': 'none'}
+
+
+def _check_node(node: dict[str, Any]) -> None:
+    """Check that a node is an operator on tensors, its texts and sizes included."""
+    if 'target' in node and not _TARGET.fullmatch(node['target']):
+        raise ValueError(f'it calls {node["target"]}')
+    if node.get('as_operator') is not None or node.get('as_custom_obj') is not None:
+        raise ValueError('it hands functions or objects to operators')
+    words = [node.get('as_string') or 'none', *(node.get('as_strings') or ())]
+    if not _WORDS.issuperset(words):
+        raise ValueError(f'an operator gets the text {words[-1]}')
+    if not _is_size(node.get('expr_str', '')):
+        raise ValueError(f'a size is {node["expr_str"]}')
+    for key in ('in_spec', 'out_spec'):
+        _check_tree(node.get(key) or 'null')
 
 
 def _is_size(text: str) -> bool:

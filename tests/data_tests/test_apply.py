@@ -13,7 +13,7 @@ from data_trees import annotations, build, shared, write_coco, write_folders, wr
 from mmengine.config import Config
 from planning import apply_data, check_data
 
-from emo_mm.config.parts import only_dataset
+from emo_mm.config.view import read_view
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
 
@@ -351,7 +351,7 @@ def test_images_that_mmdet_leaves_out_are_counted(tmp_path: Path, wrapped: bool)
     place = 'dataset.dataset.filter_cfg' if wrapped else 'train_dataloader.dataset.filter_cfg'
     assert any('1 of 6 images left out: less than 16 pixels' in line and place in line for line in lines)
     assert any('2 of 6 images left out: no box' in line and place in line for line in lines)
-    only_dataset(cfg, 'train').filter_cfg.min_size = 64
+    read_view(cfg, 'train').only_dataset('train').node.filter_cfg.min_size = 64
     with pytest.raises(UserError, match='no image is left to train on'):
         apply_data(cfg, request)
 
@@ -367,7 +367,7 @@ def test_the_images_that_are_said_to_be_left_out_are_those_that_mmdet_leaves_out
     content['images'][4]['width'] = 8
     request, cfg = write_coco(tmp_path, content), det_config()
     (tmp_path / 'cats.txt').write_text('cat\n')
-    dataset = only_dataset(cfg, 'train')
+    dataset = read_view(cfg, 'train').only_dataset('train').node
     dataset.filter_cfg = dict(filter_empty_gt=True, min_size=16)
     lines = apply_data(cfg, replace(request, classes=str(tmp_path / 'cats.txt')), tolerant=True)
     said = [int(found[1]) for line in lines if (found := re.match(r'train: (\d+) of 8 images left out', line))]

@@ -66,7 +66,7 @@ def annotation_reader(folder: Path) -> Victim:
 
     from emo_mm.compat import register_toolbox
     from emo_mm.config.names import get_config
-    from emo_mm.config.parts import split_datasets
+    from emo_mm.config.view import read_view
     from emo_mm.data.splits import DataRequest
 
     MMLogger.get_instance('fuzzing', log_level='ERROR')
@@ -88,7 +88,7 @@ def annotation_reader(folder: Path) -> Victim:
         use_faster_coco_metric(cfg)
         boxes, predictions = 0, []
         with DefaultScope.overwrite_default_scope('mmdet'):
-            dataset = DATASETS.build(split_datasets(cfg, 'train')[0] | {'pipeline': load})
+            dataset = DATASETS.build(read_view(cfg, 'train').splits['train'].datasets[0].node | {'pipeline': load})
             for i in range(len(dataset)):
                 sample = dataset[i]['data_samples']
                 truth = sample.gt_instances

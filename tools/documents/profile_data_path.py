@@ -23,7 +23,7 @@ from unittest import mock
 
 from mmengine.config import DictAction
 
-from emo_mm.config.parts import parts
+from emo_mm.config.view import inner_parts
 from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import RunOptions
 from emo_mm.engine.plan import plan_run
@@ -264,9 +264,9 @@ def write_profiles(profiles: Iterable[DataPathProfile], out: Path) -> None:
 def _use_toolbox_parts(cfg: Config) -> None:
     """Put the toolbox's own transforms and metric in the place of those that give the same results sooner."""
     for place in ('train_dataloader', 'val_dataloader', 'val_evaluator'):
-        for part in parts(cfg.get(place)):
-            if part.get('type') in _TOOLBOX_PARTS:
-                part['type'] = _TOOLBOX_PARTS[part['type']]
+        for part in inner_parts(cfg.get(place), place):
+            if part.node.get('type') in _TOOLBOX_PARTS:
+                part.node['type'] = _TOOLBOX_PARTS[part.node['type']]
 
 
 def _use_toolbox_post_processing(model: BaseModel, patches: ExitStack) -> None:
