@@ -236,8 +236,8 @@ def _explained(runner: Runner, what: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f'{what} cannot be written to {runner.work_dir}: {error.strerror or error}. The training stops here, since '
-            f'all that it did from now on could be lost; the earlier checkpoints are complete. Fix it and continue with '
-            f'--resume'
+            f'all that it did from now on could be lost; the earlier checkpoints are complete. Fix it and '
+            f'continue with --resume'
         ) from error
 
 
