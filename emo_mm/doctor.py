@@ -55,17 +55,17 @@ class Check:
 def install_command(stack: str, *distributions: str) -> str:
     """Return the command that installs distributions at their tested versions, or the whole stack if none is named.
 
-    In a clone's own environment that is the clone's make target, which makes it anew: what is broken may look whole
+    In a clone's own environment that is the clone's make target, which starts over: what is broken may look whole
     to pip.
     """
     clone = config_root().parent
     if (clone / 'Makefile').is_file() and Path(sys.prefix).resolve().parent == clone:
         return f'make {"env-classic" if Path(sys.prefix).name == ".venv-classic" else "env"} FORCE=1'
     pins = stack_pins(stack) | {'emo-mm': __version__}
-    wanted = distributions or tuple(names[stack] for names in DISTRIBUTIONS.values())
+    named = distributions or tuple(names[stack] for names in DISTRIBUTIONS.values())
     # what is there but broken satisfies pip, unless it is told to install it again
     again = '--force-reinstall --no-deps ' if any(installed(name) == pins[name] for name in distributions) else ''
-    named = ' '.join(f'{name}=={pins[name]}' for name in wanted)
+    named = ' '.join(f'{name}=={pins[name]}' for name in named)
     # pip's cache may hold an mmcv that was compiled for another torch
     return f'pip install --no-cache-dir {again}{named}'
 
@@ -106,8 +106,8 @@ def check_toolboxes(stack: str) -> Check:
     """Check that there is at least one toolbox to train with."""
     present = [module for module in TASK_OF_SCOPE if installed(DISTRIBUTIONS[module][stack])]
     if not present:
-        wanted = ', '.join(f'{module} ({task.noun})' for module, task in TASK_OF_SCOPE.items())
-        return Check('toolboxes', False, f'none of {wanted}', install_command(stack))
+        toolboxes = ', '.join(f'{module} ({task.noun})' for module, task in TASK_OF_SCOPE.items())
+        return Check('toolboxes', False, f'none of {toolboxes}', install_command(stack))
     return Check('toolboxes', True, f'{", ".join(TASK_OF_SCOPE[module].noun for module in present)} can be trained')
 
 
@@ -118,12 +118,12 @@ def check_import(name: str, module: str, distribution: str, stack: str) -> Check
         import_module(module)
     except Exception as error:  # whatever an import raises is the finding; mmdet and mmseg even assert
         detail = f'{version}, but it fails to import: {last_line(error, with_type=True)}'
-        return Check(name, False, detail, _mend_import(error, stack, distribution))
+        return Check(name, False, detail, _fix_of_import(error, stack, distribution))
     detail = version or 'version unknown'
     return Check(name, True, detail if version == tested else f'{detail} (tested with {tested})')
 
 
-def _mend_import(error: Exception, stack: str, distribution: str) -> str:
+def _fix_of_import(error: Exception, stack: str, distribution: str) -> str:
     if re.search(r'libGL|libgthread|libSM|libXext', str(error)):
         headless = stack_pins(stack)['opencv-python-headless']
         return f'pip install --no-deps --force-reinstall opencv-python-headless=={headless}'
@@ -156,7 +156,7 @@ def check_mmcv_ops(stack: str, device: str = 'cpu') -> Check:
         in_use = ops_in_use()
     except Exception as error:  # whatever the import of mmcv raises, which is a fault of its own row
         detail = f'mmcv, whose ops they are, fails to import: {last_line(error, with_type=True)}'
-        return Check(name, False, detail, _mend_import(error, stack, DISTRIBUTIONS['mmcv'][stack]))
+        return Check(name, False, detail, _fix_of_import(error, stack, DISTRIBUTIONS['mmcv'][stack]))
     if in_use == 'no mmcv':
         return Check(name, False, 'mmcv is not installed', install_command(stack, DISTRIBUTIONS['mmcv'][stack]))
     if in_use == 'none' and choice() == 'off':

@@ -24,7 +24,7 @@ class ExportOptions:
     """What the command line of ``export`` gives.
 
     Attributes:
-        model: Name or path of a config; or a checkpoint of our training, which carries its config.
+        model: Name or path of a config; or a checkpoint written by emo-mm train, which carries its config.
         weights: A checkpoint of the whole model, for a config.
         format: Format of the file.
         input: Size of the input in pixels, SIDE or HEIGHTxWIDTH; what the config makes of a photograph if not given.

@@ -45,7 +45,7 @@ def load_for_prediction(model: str | Path, weights: str | Path | None = None) ->
     """Build and load a model.
 
     Args:
-        model: Name or path of a config; or a checkpoint of our training, which carries its config.
+        model: Name or path of a config; or a checkpoint written by ``emo-mm train``, which carries its config.
         weights: A checkpoint of the whole model: a path, an address or a published name. None with a checkpoint as the
             model, and for the published weights of the same network.
 

@@ -31,7 +31,7 @@ def torch_predictor(
     """Return a predictor that runs a model in PyTorch.
 
     Args:
-        model: Name or path of a config, or a checkpoint of our training.
+        model: Name or path of a config, or a checkpoint written by ``emo-mm train``.
         weights: A checkpoint of the whole model, as for :func:`~emo_mm.predict.loading.load_for_prediction`.
         batch_size: Images that the network gets at once.
         score_threshold: Boxes must score higher; None for the threshold of the config.

@@ -3,7 +3,7 @@
 PyTorch's own loader trusts a file: it unpickles what it finds, runs guards that are Python source, makes source of the
 names in the graph, and calls whatever function of torch a node names. So the archive is read here first. All it may
 hold are raw tensors and a graph of operators on tensors; what it does not need is left out, and PyTorch gets an archive
-that is made anew of the rest.
+that is made again from the rest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A checksum of a deployed file, which shows damage before a runtime reads it.
 
-Runtimes trust what they load: a changed byte may crash the process, or change the answers without a word. The checksum
+Runtimes trust what they load: a changed byte may crash the process, or silently change the answers. The checksum
 guards against accidents. It is no signature: who changes a file on purpose can seal it again, as :func:`seal` does.
 
 It stands at the end of a file whose format has room for it, and otherwise in the sidecar ``<file>.json`` that describes

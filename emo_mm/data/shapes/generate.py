@@ -29,7 +29,7 @@ from PIL import Image
 from emo_mm.data.shapes.painter import CLASSES, paint_scene
 from emo_mm.errors import UserError
 
-# Raise this whenever the files written for the same parameters change: older trees are then generated anew.
+# Raise this whenever the files written for the same parameters change: older trees are then generated again.
 GENERATOR_VERSION = 3
 
 #: Colour of each mask value: the background, then the classes.
@@ -275,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Command-line arguments without the program's name; None reads those of the process.
 
     Returns:
-        Exit code: 0, or 1 after an error that the user can mend.
+        Exit code: 0, or 1 after an error that the user can fix.
     """
     parser = argparse.ArgumentParser(
         prog='python -m emo_mm.data.shapes.generate', description='Write the demonstration data.'

@@ -1,4 +1,4 @@
-"""Images from files, sooner: kept decoded, or decoded at a fraction of their size where a fraction is wanted."""
+"""Images from files, sooner: kept decoded, or decoded at a fraction of their size where that is enough."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class LoadCachedImage(LoadImageFromFile):
         to_float32: As in mmcv, as are the next three.
         color_type: What to decode to.
         imdecode_backend: The decoder.
-        ignore_empty: Whether to pass over images that cannot be read.
+        ignore_empty: Whether to skip images that cannot be read.
 
     Raises:
         ValueError: If ``cache_limit`` is not positive.
@@ -152,17 +152,17 @@ class LoadCachedImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadResizedImage(LoadImageFromFile):
-    """``LoadImageFromFile`` and ``Resize`` in one, for JPEG files far larger than the wanted size.
+    """``LoadImageFromFile`` and ``Resize`` in one, for JPEG files far larger than needed.
 
     A JPEG decoder can give an image of half, a quarter or an eighth of the size, in less time. The smallest of them
-    that is nowhere below the wanted size is decoded and then resized. Where none is, as for photographs of COCO at
+    that is nowhere below the size that is needed is decoded and then resized. Where none is, as for photographs of COCO at
     320x320, and for other formats, the pixels are those of the two transforms. Where one is, they are not quite: the
-    decoder averages over the pixels that bilinear resizing passes over.
+    decoder averages over the pixels that bilinear resizing skips.
 
     Boxes, which are loaded later, stay in the frame of the file, and ``scale_factor`` leads from it to ``img``.
 
     Args:
-        scale: Wanted width and height; with ``keep_ratio`` the bounds of the longer and the shorter edge.
+        scale: Width and height to resize to; with ``keep_ratio`` the bounds of the longer and the shorter edge.
         keep_ratio: Whether to keep the ratio of width and height.
         interpolation: How to resize what was decoded.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Only its size is looked at.
 SHARED_MEMORY = Path('/dev/shm')  # nosec B108
-_RESUME = 'then go on with --resume'
+_RESUME = 'then continue with --resume'
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
 _CPU_MEMORY = r"can't allocate memory|Cannot allocate memory|\(-4:Insufficient memory\)|bad_alloc|MemoryError"
 

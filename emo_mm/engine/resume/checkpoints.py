@@ -93,7 +93,7 @@ class SafeCheckpointHook(CheckpointHook):
         else:
             runner.logger.warning(
                 f'the checkpoint is of {len(state["random_states"])} processes and this run has {runner.world_size}: '
-                f'it goes on with other random numbers'
+                f'it continues with other random numbers'
             )
         if not state['validated'] and not state['batches_done']:
             validation_due = getattr(runner.train_loop, 'validation_due', None)
@@ -121,7 +121,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_val_epoch(runner, metrics)
 
     def after_val(self, runner: Runner) -> None:
-        """Go on with the random numbers of the training."""
+        """Continue with the random numbers of the training."""
         if self._state_before_validation is not None:
             set_random_state(self._state_before_validation)
             self._state_before_validation = None

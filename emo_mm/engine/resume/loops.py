@@ -43,7 +43,7 @@ class _StoppableLoop(BaseLoop):
     _first_batch = 0
 
     def resume_at(self, batches_done: int, epoch_batches: int) -> None:
-        """Prepare to go on in the midst of an epoch.
+        """Prepare to continue in the middle of an epoch.
 
         Args:
             batches_done: How many batches of it had been trained on when the checkpoint was written.
@@ -112,7 +112,7 @@ class _StoppableLoop(BaseLoop):
 
     def _stop(self, signum: int) -> NoReturn:
         path = self._checkpoint_hook().save_now(self.runner)
-        self.runner.logger.warning(f'stopped at iteration {self.iter}; saved {path}; go on with --resume')
+        self.runner.logger.warning(f'stopped at iteration {self.iter}; saved {path}; continue with --resume')
         raise TrainingStopped(signum)
 
     def _checkpoint_hook(self) -> SafeCheckpointHook:
@@ -129,7 +129,7 @@ class _StopValidationHook(Hook):
 
 @LOOPS.register_module()
 class ResumableEpochLoop(_StoppableLoop, EpochBasedTrainLoop):
-    """MMEngine's loop over epochs; a resumed one begins in the midst of the epoch where it was stopped."""
+    """MMEngine's loop over epochs; a resumed one begins in the middle of the epoch where it was stopped."""
 
     def _train(self) -> Any:
         return EpochBasedTrainLoop.run(self)
@@ -153,7 +153,7 @@ class ResumableEpochLoop(_StoppableLoop, EpochBasedTrainLoop):
 
 @LOOPS.register_module()
 class ResumableIterLoop(_StoppableLoop, IterBasedTrainLoop):
-    """MMEngine's loop over iterations; a resumed one goes on with the next batch and loads none of those before it.
+    """MMEngine's loop over iterations; a resumed one continues with the next batch and loads none of those before it.
 
     The settings are those of MMEngine's loop.
     """

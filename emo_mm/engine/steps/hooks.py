@@ -18,7 +18,7 @@ _SUPERSEDED = 'CheckInvalidLossHook'
 
 
 def resumable_loop(view: ConfigView, options: RunOptions) -> Change:
-    """Exchange MMEngine's training loop for one that continues in the midst of an epoch."""
+    """Exchange MMEngine's training loop for one that continues in the middle of an epoch."""
     if not _writes_local_files(view):
         return Change()
     loop = view.part('train_cfg')
