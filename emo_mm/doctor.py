@@ -65,9 +65,9 @@ def install_command(stack: str, *distributions: str) -> str:
     named = distributions or tuple(names[stack] for names in DISTRIBUTIONS.values())
     # what is there but broken satisfies pip, unless it is told to install it again
     again = '--force-reinstall --no-deps ' if any(installed(name) == pins[name] for name in distributions) else ''
-    named = ' '.join(f'{name}=={pins[name]}' for name in named)
+    pinned = ' '.join(f'{name}=={pins[name]}' for name in named)
     # pip's cache may hold an mmcv that was compiled for another torch
-    return f'pip install --no-cache-dir {again}{named}'
+    return f'pip install --no-cache-dir {again}{pinned}'
 
 
 def check_python() -> Check:

@@ -155,7 +155,7 @@ class LoadResizedImage(LoadImageFromFile):
     """``LoadImageFromFile`` and ``Resize`` in one, for JPEG files far larger than needed.
 
     A JPEG decoder can give an image of half, a quarter or an eighth of the size, in less time. The smallest of them
-    that is nowhere below the size that is needed is decoded and then resized. Where none is, as for photographs of COCO at
+    that is nowhere below that size is decoded and then resized. Where none is, as for photographs of COCO at
     320x320, and for other formats, the pixels are those of the two transforms. Where one is, they are not quite: the
     decoder averages over the pixels that bilinear resizing skips.
 
