@@ -16,7 +16,7 @@ from emo_mm.benchmark.contestant import Contestant
 from emo_mm.benchmark.networks import DTYPE_OF
 from emo_mm.benchmark.runtimes import RUNTIMES
 from emo_mm.benchmark.subjects import subject_config
-from emo_mm.tasks import TASK_OF_SCOPE
+from emo_mm.config.view import read_view
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,14 @@ def _end_to_end_step(model: Any, contestant: Contestant) -> Step:
     from mmengine.registry import FUNCTIONS, DefaultScope
 
     cfg = subject_config(contestant.subject)
-    pipeline_cfg = [s for s in cfg.test_dataloader.dataset.pipeline if not s['type'].startswith('LoadAnnotations')]
-    scope = cfg.default_scope
+    view = read_view(cfg, 'test')
+    steps = view.only_dataset('test').node['pipeline']
+    pipeline_cfg = [step for step in steps if not step['type'].startswith('LoadAnnotations')]
+    scope = view.task.scope
     DefaultScope.get_instance(f'benchmark-{scope}', scope_name=scope)  # the models look up parts as they predict
     pipeline = Compose(pipeline_cfg)
-    collate = FUNCTIONS.get(cfg.test_dataloader.get('collate_fn', {}).get('type', TASK_OF_SCOPE[scope].collate))
+    loader = view.part('test_dataloader').node
+    collate = FUNCTIONS.get(loader.get('collate_fn', {}).get('type', view.task.collate))
     files = [contestant.files[i % len(contestant.files)] for i in range(contestant.batch)]
 
     def step() -> Any:

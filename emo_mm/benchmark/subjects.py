@@ -6,7 +6,6 @@ Everything published about a peer (accuracy, config, input size) is read from th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from emo_mm.config.build import build_model
 from emo_mm.config.catalog import CATALOG, METRICS
 from emo_mm.config.names import find_config, get_config, list_models
+from emo_mm.config.view import read_view
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -195,10 +195,10 @@ def published_accuracy(peer: Peer, metafile: Path) -> Published:
     raise UserError(f'{metafile} has no model {peer.entry}')
 
 
-def _test_size(cfg: Mapping[str, Any]) -> Size | None:
+def _test_size(cfg: Config) -> Size | None:
     """Return height and width of the network's input in the test of a config, None if the pipeline fixes none."""
     size = None
-    for step in cfg['test_dataloader']['dataset']['pipeline']:
+    for step in read_view(cfg, 'test').only_dataset('test').node['pipeline']:
         if step['type'].endswith('CenterCrop'):
             crop = step['crop_size']
             size = (crop, crop) if isinstance(crop, int) else tuple(crop)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData, PixelData
 
-from emo_mm.errors import UserError
 from emo_mm.registry import MODELS
 from emo_mm.runtime import Predictor
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.results import Classification, Detections, Segmentation
-from emo_mm.tasks import TASK_OF_SCOPE
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 
 @MODELS.register_module()
@@ -60,27 +56,14 @@ class DeployedModel(BaseModel):
         return samples
 
 
-def use_deployed(cfg: Config, path: str) -> Metadata:
-    """Let a config's test run a deployed file.
-
-    Args:
-        cfg: The config; its model is replaced.
-        path: The file.
-
-    Returns:
-        Its description.
+@lru_cache(maxsize=1)
+def description_of(path: str) -> Metadata:
+    """Return what a deployed file says about itself.
 
     Raises:
-        UserError: If the file cannot be used, or is for another task.
+        UserError: If the file cannot be used.
     """
-    metadata = Predictor(path).metadata
-    task = TASK_OF_SCOPE[cfg.default_scope].name
-    if metadata.task != task:
-        raise UserError(f'{path} is a model for {metadata.task}, and the config is for {task}')
-    cfg.model = dict(type='emo_mm.DeployedModel', path=path, batch_size=cfg.test_dataloader.get('batch_size', 1))
-    # Hooks of training, such as moving averages, find no weights here.
-    cfg.custom_hooks = []
-    return metadata
+    return Predictor(path).metadata
 
 
 def _put_boxes(sample: Any, found: Detections) -> None:

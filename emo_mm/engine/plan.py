@@ -52,6 +52,7 @@ TEST: tuple[Step, ...] = (
     testing.reduced_decoding,
     testing.pictures,
     testing.submission,
+    testing.deployed_model,
     testing.nothing_of_training,
 )
 

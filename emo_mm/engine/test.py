@@ -65,9 +65,9 @@ def _model_of(plan: Plan, options: EvaluateOptions) -> tuple[dict[str, Any], Che
     from emo_mm.weights import read_checkpoint
 
     if is_deployed(options.checkpoint):
-        from emo_mm.engine.deployed import use_deployed
+        from emo_mm.engine.deployed import description_of
 
-        return {'dataset_meta': {'classes': use_deployed(plan.cfg, options.checkpoint).classes}}, None
+        return {'dataset_meta': {'classes': description_of(options.checkpoint).classes}}, None
     weights = read_checkpoint(options.checkpoint)
     doubt = doubt_about(plan.cfg, weights.meta, options.checkpoint)
     if doubt:

@@ -79,6 +79,26 @@ def submission(view: ConfigView, options: EvaluateOptions) -> Change:
     return Change((Edit('test_evaluator', only),))
 
 
+def deployed_model(view: ConfigView, options: EvaluateOptions) -> Change:
+    """Let a deployed file take the place of the model, where one is tested.
+
+    Raises:
+        UserError: If the file cannot be used, or is for another task.
+    """
+    if not is_deployed(options.checkpoint):
+        return Change()
+    from emo_mm.engine.deployed import description_of
+
+    task = description_of(options.checkpoint).task
+    if task != view.task.name:
+        raise UserError(f'{options.checkpoint} is a model for {task}, and the config is for {view.task.name}')
+    loader = view.splits['test'].loader
+    batch_size = 1 if loader is None else loader.node.get('batch_size', 1)
+    model = dict(type='emo_mm.DeployedModel', path=options.checkpoint, batch_size=batch_size)
+    # Hooks of training, such as moving averages, find no weights there.
+    return Change((Edit('model', model), Edit('custom_hooks', [])))
+
+
 def nothing_of_training(view: ConfigView, options: EvaluateOptions) -> Change:
     """Leave out the parts of a training."""
     return Change(tuple(Edit(key, None) for key in _OF_TRAINING))
