@@ -28,6 +28,7 @@ from emo_mm.weights.cache import cache_dir
 
 POLICIES = ('error', 'skip')
 FAULT_LIST = 'data_faults.csv'  # in the work directory
+CHECKED_DATA = 'checked_data'  # likewise: lists that are read in the place of the user's
 
 
 # --- is it there, does it fit
@@ -112,6 +113,23 @@ def _tree(paths: Sequence[str], indent: str = '    ') -> list[str]:
     return lines
 
 
+# --- can the toolbox read it as it is
+def repair_data(view: ConfigView, write: bool) -> Change:
+    """Let a run read repaired copies of lists that the toolbox cannot read as they are; most need none.
+
+    Args:
+        view: The config. Its work directory gets the copies.
+        write: Whether to write them; if not, they are only told of.
+    """
+    folder = Path(view.cfg.work_dir) / CHECKED_DATA
+    readings = [(reading, layout_of_reading(reading)) for reading in readings_of(view)]
+    return join(
+        layout.repaired(view, reading, folder / f'{index}_{reading.split}', write)
+        for index, (reading, layout) in enumerate(readings)
+        if layout is not None
+    )
+
+
 # --- is each image and annotation sound
 def check_content(view: ConfigView, check: str = 'quick', policy: str = 'error') -> Change:
     """Check every image and annotation that a run reads.
@@ -143,7 +161,7 @@ def check_content(view: ConfigView, check: str = 'quick', policy: str = 'error')
         ways = 'Fix them, leave them out with --bad-data skip, or go without this check by --skip-check.'
         raise UserError('\n'.join([f'the data have {summary(faults)} ({checked})', *shown, ways]))
     left = [
-        _leave_out(view, reading, content, folder / 'checked_data' / f'{index}_{reading.split}')
+        _leave_out(view, reading, content, folder / CHECKED_DATA / f'{index}_{reading.split}')
         for index, (reading, content) in enumerate(found)
         if content.serious
     ]

@@ -57,6 +57,7 @@ class TrainOptions(RunOptions):
         iters: Length of the training in iterations, where the config counts them; the schedule is stretched to it.
         lr: Base learning rate.
         seed: Seed of the random number generators.
+        keep_empty: Train on images without boxes too, which detection recipes leave out.
         skip_non_finite: Skip up to this many steps whose loss or gradients are not finite, instead of stopping at the
             first.
     """
@@ -69,6 +70,7 @@ class TrainOptions(RunOptions):
     iters: int | None = None
     lr: float | None = None
     seed: int | None = None
+    keep_empty: bool = False
     skip_non_finite: int = 0
 
 

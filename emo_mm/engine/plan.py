@@ -25,9 +25,11 @@ Step = Callable[[Any, Any], Change]
 # What every run does first: data, then what reads them.
 RUN: tuple[Step, ...] = (
     data.lone_class,
+    data.keep_empty,
     data.data_set,
     devices.launcher,
     data.work_dir,
+    data.repaired,
     data.content,
     loaders.batches,
     loaders.cache,

@@ -340,6 +340,17 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
             UserError: If it cannot be read, or nothing can be learned from it.
         """
 
+    def repaired(self, view: ConfigView, reading: Reading, target: Path, write: bool) -> Change:
+        """Write a repaired copy of the list of a data set that the toolbox cannot read as it is, and read that instead.
+
+        Args:
+            view: The config.
+            reading: The data set.
+            target: A folder for the copy, made if absent; the data themselves stay as they are.
+            write: Whether to write it; if not, only tell of it.
+        """
+        return Change()
+
     def without(
         self, view: ConfigView, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path
     ) -> Left:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from emo_mm.config.edits import Change, Edit
+from emo_mm.config.edits import Change, Edit, Part
 from emo_mm.config.names import find_config
 from emo_mm.config.view import ConfigView
 from emo_mm.engine.options import RunOptions
@@ -21,6 +21,21 @@ def lone_class(view: ConfigView, options: RunOptions) -> Change:
             if isinstance(known, dict) and isinstance(known.get('classes'), str):
                 edits.append(Edit(f'{dataset.place}.metainfo.classes', (known['classes'],)))
     return Change(tuple(edits))
+
+
+def keep_empty(view: ConfigView, options: RunOptions) -> Change:
+    """Train on images without boxes too, if asked for.
+
+    Raises:
+        UserError: If the data are of a kind that has no such setting.
+    """
+    if not getattr(options, 'keep_empty', False):
+        return Change()
+    filtered = [part for part in view.splits['train'].datasets if isinstance(part.node.get('filter_cfg'), dict)]
+    if not filtered:
+        raise UserError(f'--keep-empty: the training data of {view.name} have no filter_cfg, which leaves images out')
+    parts = [Part(f'{part.place}.filter_cfg', part.node['filter_cfg']) for part in filtered]
+    return Change(tuple(edit for part in parts for edit in part.edit(filter_empty_gt=False)))
 
 
 def data_set(view: ConfigView, options: RunOptions) -> Change:
@@ -40,17 +55,29 @@ def work_dir(view: ConfigView, options: RunOptions) -> Change:
     return Change((Edit('work_dir', own),))
 
 
+def repaired(view: ConfigView, options: RunOptions) -> Change:
+    """Read repaired copies of lists of data that the toolbox cannot read as they are; a dry run writes none.
+
+    Raises:
+        UserError: If the work directory cannot be written.
+    """
+    from emo_mm.data.checks import repair_data
+
+    if not options.dry_run:
+        check_work_dir(Path(view.cfg.work_dir))
+    return repair_data(view, write=not options.dry_run)
+
+
 def content(view: ConfigView, options: RunOptions) -> Change:
     """Look into every file of the data, and leave faulty ones out if asked to; a dry run does not look.
 
     Raises:
-        UserError: If the work directory cannot be written, or files are faulty and are not to be left out.
+        UserError: If files are faulty and are not to be left out.
     """
     from emo_mm.data.checks import check_content
 
     if options.dry_run:
         return Change(lines=('a dry run does not look into the files of the data',))
-    check_work_dir(Path(view.cfg.work_dir))
     if options.check is None:
         return Change()
     return check_content(view, options.check, options.bad_data)

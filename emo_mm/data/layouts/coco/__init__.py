@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,8 +21,15 @@ from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import FileAnswer, check_files
 from emo_mm.data.layouts.base import Checked, Found, Layout, Left, Names, Reading, write_text
+from emo_mm.data.layouts.coco.classes import agreed_classes, order_notes
 from emo_mm.data.layouts.coco.entries import HARMLESS, is_number
-from emo_mm.data.layouts.coco.file import CocoFile, count_boxes, oddities, parse_annotations, read_annotations
+from emo_mm.data.layouts.coco.file import (
+    CocoFile,
+    count_boxes,
+    oddities,
+    read_annotations,
+    repaired_annotations,
+)
 from emo_mm.data.layouts.coco.find import (
     annotation_files,
     find_annotations,
@@ -30,6 +37,9 @@ from emo_mm.data.layouts.coco.find import (
     require_images,
     split_of,
 )
+from emo_mm.data.layouts.coco.names import meant_images, spelling_note
+from emo_mm.data.layouts.coco.repair import Content as FileContent
+from emo_mm.data.layouts.coco.repair import ordered
 from emo_mm.data.splits import SPLITS, DataRequest, count, inside, locate, read_classes, shortlist
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
@@ -128,12 +138,15 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
     def read(self, place: CocoPlace, tolerant: bool) -> CocoPart:
         """Return the annotation file, parsed, and the folder where some of its images are."""
         file = read_annotations(place.ann_file, tolerant)
-        return CocoPart(file, place.image_dir or find_image_dir(place.root, file, place.split))
+        image_dir = place.image_dir or find_image_dir(place.root, file, place.split)
+        return CocoPart(_with_meant_images(file, image_dir), image_dir)
 
     def agree(self, root: Path, parts: Mapping[str, CocoPart], request: DataRequest, tolerant: bool) -> Names:
         """Return the classes of the files, or those of them that the user chose, in the order of the files."""
         files = [part.file for part in parts.values()]
-        classes = _agreed_classes(files)
+        training = None if 'train' in parts else self._training_file(request)
+        by_split = {split: part.file for split, part in parts.items()}
+        classes = agreed_classes(by_split, training, chosen=request.classes is not None)
         if request.classes:
             chosen = read_classes(locate(root, request.classes, '--classes'))
             if unknown := [name for name in chosen if name not in classes]:
@@ -143,6 +156,14 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
                 )
             classes = tuple(name for name in classes if name in chosen)
         return Names(classes, class_colours(len(classes)))
+
+    def _training_file(self, request: DataRequest) -> CocoFile | None:
+        """Return the training file of a folder; None where there is none that can be read."""
+        try:
+            place = self.find(request, 'train')
+            return None if place is None else read_annotations(place.ann_file, tolerant=True)
+        except UserError:
+            return None
 
     def check(self, root: Path, split: str, part: CocoPart, names: Names, tolerant: bool) -> CocoSplit:
         """Check that the images exist and that there are boxes of the classes; a test needs none."""
@@ -155,7 +176,7 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
             boxes=count_boxes(file, names.classes, required=split != 'test'),
             classes=names.classes,
             file=file,
-            notes=oddities(file, names.classes),
+            notes=(*file.repairs, *order_notes(file.classes, names.classes), *oddities(file, names.classes)),
         )
 
     def recognises(self, request: DataRequest) -> bool:
@@ -213,15 +234,15 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         return [reading.path(reading.dataset['ann_file']), _image_dir(reading)]
 
     def fits(self, view: ConfigView, reading: Reading, tolerant: bool) -> list[str]:
-        """Check that the file has the classes of the config, in their order, and that the images exist."""
+        """Check that the file has the classes of the config, and that the images exist."""
         split, dataset = reading.split, reading.dataset
-        file = read_annotations(reading.path(dataset['ann_file']), tolerant)
+        file = _file_of(reading, tolerant)
         classes = reading.classes or ()
-        if tuple(name for name in file.classes if name in classes) != classes:
+        lacking = set(classes) - set(file.classes)
+        if lacking and (split == 'train' or lacking == set(classes)):
             raise UserError(
-                f'{file.path}: has the classes {shortlist(file.classes)}, but the config needs exactly '
-                f'{shortlist(classes)}, in that order (mmdet would shift the labels); with --data-root DIR the classes '
-                'are read from the file'
+                f'{file.path}: has the classes {shortlist(file.classes)}, but the config needs {shortlist(classes)}; '
+                'with --data-root DIR the classes are read from the file'
             )
         # The paths are told as the config writes them.
         checked = self.check(Path(), split, CocoPart(file, _image_dir(reading)), Names(classes), tolerant)
@@ -233,7 +254,7 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
     def content(self, reading: Reading, check: str, cache: CheckCache | None) -> Content:
         """Check each image, its size against the file, and each annotation."""
         split = reading.split
-        file = read_annotations(reading.path(reading.dataset['ann_file']), tolerant=True)
+        file = _file_of(reading, tolerant=True)
         image_dir = _image_dir(reading)
         paths = [(image_dir / name).as_posix() for name in file.images]
         published = _is_published(reading)
@@ -258,17 +279,22 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         self, view: ConfigView, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path
     ) -> Left:
         """Write an annotation file without some images and boxes; the evaluator reads it too."""
-        source = reading.path(reading.dataset['ann_file'])
         path = target.with_name(f'{target.name}.json')
-        left_out = _write_without(source, drops, path)
-        same = [
-            metric
-            for metric in view.splits[reading.split].metrics()
-            if metric.node.get('ann_file') and Path(metric.node['ann_file']) == source
-        ]
-        readers = [reading.part, *same]
-        edits = tuple(edit for part in readers for edit in part.edit(ann_file=path.absolute().as_posix()))
-        return Left(path, left_out, edits)
+        left_out = _write_without(_content_of(reading), drops, path)
+        return Left(path, left_out, _read_instead(view, reading, path))
+
+    def repaired(self, view: ConfigView, reading: Reading, target: Path, write: bool) -> Change:
+        """Write what an annotation file should hold where it is not so, for the data set and its evaluator to read."""
+        file = _file_of(reading, tolerant=True)
+        if not file.repairs and not order_notes(file.classes, reading.classes or ()):
+            return Change()
+        # called as the file is, since messages about its entries name it
+        path = target / file.path.name
+        if not write:
+            return Change(lines=(f'{reading.split}: the run reads a repaired copy, {path}',))
+        write_text(path, json.dumps(_content_of(reading)))
+        line = f'{reading.split}: read from a repaired copy, {path}; {file.path} stays as it is'
+        return Change(_read_instead(view, reading, path), (line,))
 
 
 COCO = CocoLayout()
@@ -278,34 +304,48 @@ def _image_dir(reading: Reading) -> Path:
     return reading.path(reading.dataset.get('data_prefix', {}).get('img', ''))
 
 
-def _agreed_classes(files: Sequence[CocoFile]) -> tuple[str, ...]:
-    """Return the classes of the first split, which the others must share in the same order.
+def _file_of(reading: Reading, tolerant: bool) -> CocoFile:
+    """Return what the annotation file of a data set of a config holds, repaired, with its masks if it loads them."""
+    path = reading.path(reading.dataset['ann_file'])
+    return _with_meant_images(read_annotations(path, tolerant, _loads_masks(reading)), _image_dir(reading))
 
-    mmdet numbers labels by each file's own order, so files that list the same categories in another order would be
-    trained and evaluated with classes exchanged, without a word.
-    """
-    first, *others = files
-    for other in others:
-        if set(other.classes) != set(first.classes):
-            only_first = shortlist(sorted(set(first.classes) - set(other.classes))) or 'none'
-            only_other = shortlist(sorted(set(other.classes) - set(first.classes))) or 'none'
-            raise UserError(
-                f"{other.path}: its classes differ from {first.path}'s: missing are {only_first}, new are "
-                f"{only_other}; give both files the same 'categories'"
-            )
-        if other.classes != first.classes:
-            raise UserError(
-                f'{other.path}: lists its categories in another order than {first.path} '
-                f'({shortlist(other.classes, 4)} against {shortlist(first.classes, 4)}), and mmdet numbers labels by '
-                "that order; copy the list 'categories' of one file to the other (ids fitting its own annotations)"
-            )
-    # Roboflow adds the name of the data set as a category of its own, the supercategory of the rest, without boxes.
-    groups = set(first.supercategories)
-    return tuple(
-        name
-        for name, group in zip(first.classes, first.supercategories, strict=True)
-        if name not in groups - {group} or any(file.boxes[name] for file in files)
-    )
+
+def _content_of(reading: Reading) -> FileContent:
+    """Return the object that the file should hold: entries as ``_file_of`` has them, classes in the config's order."""
+    file = _file_of(reading, tolerant=True)
+    content = repaired_annotations(file.path, _loads_masks(reading)).content
+    images = [{**image, 'file_name': name} for image, name in zip(content['images'], file.images, strict=True)]
+    content = {**content, 'images': images}
+    classes = reading.classes or ()
+    return ordered(content, classes) if order_notes(file.classes, classes) else content
+
+
+def _with_meant_images(file: CocoFile, image_dir: Path) -> CocoFile:
+    """Return a file with the names of images as they are in their folder."""
+    meant = meant_images(image_dir, file.images)
+    if not meant:
+        return file
+    images = tuple(meant.get(name, name) for name in file.images)
+    faults = tuple(replace(fault, image=meant.get(fault.image, fault.image)) for fault in file.faults)
+    return replace(file, images=images, faults=faults, repairs=(*file.repairs, spelling_note(meant)))
+
+
+def _loads_masks(reading: Reading) -> bool:
+    """Tell whether the pipeline of a data set loads the masks of the objects."""
+    steps = reading.dataset.get('pipeline') or ()
+    return any(isinstance(step, dict) and step.get('with_mask') is True for step in steps)
+
+
+def _read_instead(view: ConfigView, reading: Reading, path: Path) -> tuple[Edit, ...]:
+    """Return the edits that let a data set, and the evaluators that read its annotation file, read another one."""
+    source = reading.path(reading.dataset['ann_file'])
+    same = [
+        metric
+        for metric in view.splits[reading.split].metrics()
+        if metric.node.get('ann_file') and Path(metric.node['ann_file']) == source
+    ]
+    readers = [reading.part, *same]
+    return tuple(edit for part in readers for edit in part.edit(ann_file=path.absolute().as_posix()))
 
 
 def images_left_out(dataset: Part, ann_file: str, file: CocoFile, classes: Sequence[str]) -> list[str]:
@@ -335,8 +375,7 @@ def images_left_out(dataset: Part, ann_file: str, file: CocoFile, classes: Seque
         keep = _setting(dataset, 'filter_cfg.min_size=1')
         lines.append(f'train: {len(small)} of {number} left out: less than {least} pixels wide or high{keep}')
     if empty:
-        keep = _setting(dataset, 'filter_cfg.filter_empty_gt=False')
-        lines.append(f'train: {len(empty)} of {number} left out: no box of the classes{keep}')
+        lines.append(f'train: {len(empty)} of {number} left out: no box of the classes; --keep-empty keeps them')
     if len(small | empty) == len(file.images):
         raise UserError(f'{ann_file}: no image is left to train on; ' + '; '.join(lines))
     return lines
@@ -363,19 +402,19 @@ def _size_differs(answer: FileAnswer, declared: tuple[Any, Any], ann_file: Path)
         return ''
     detail = f'{answer.width}x{answer.height}, in {ann_file.name} {width}x{height}'
     if answer.stored == (width, height):
-        detail += '; its EXIF data turn it, and the boxes are for the image as it lies'
+        detail += (
+            '; its EXIF data turn it, and the boxes are for the image as it lies: take the turn out of the file with '
+            'exiftool -Orientation= FILE'
+        )
     return detail
 
 
-def _write_without(source: Path, drops: Mapping[str, set[int]], target: Path) -> str:
+def _write_without(content: FileContent, drops: Mapping[str, set[int]], target: Path) -> str:
     """Write an annotation file without some images and boxes; return how many were left out, in words."""
-    content = parse_annotations(source)
     images = [image for index, image in enumerate(content['images']) if index not in drops['images']]
     kept = {image['id'] for image in images}
     before = content.get('annotations', [])
     boxes = [box for index, box in enumerate(before) if index not in drops['annotations'] and box['image_id'] in kept]
-    if 'annotations' in content:
-        content['annotations'] = boxes
-    content['images'] = images
-    write_text(target, json.dumps(content))
+    lists = {'images': images, 'annotations': boxes} if 'annotations' in content else {'images': images}
+    write_text(target, json.dumps({**content, **lists}))
     return f'{count(len(drops["images"]), "image")} and {count(len(before) - len(boxes), "box", "boxes")}'

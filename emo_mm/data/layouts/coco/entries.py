@@ -35,6 +35,7 @@ BROKEN = {
     'annotation id used twice': 'every annotation id must be used once, but {} is used more than once',
     'undeclared category': "boxes have a category id that 'categories' does not declare: {}",
     'bbox that is no box': '{}; expected are four numbers [left, top, width, height] in pixels and a number',
+    'annotation without a mask': '{}; the config trains on masks: polygons [[x1, y1, x2, y2, ...]] or RLE are expected',
     'image without a size': 'width and height of an image must be numbers above 0: {}',
 }
 # Told, but used for training as it is: photographs cut the objects at their borders, and so should boxes.
@@ -167,13 +168,16 @@ def faulty_images(images: list[Entry]) -> list[EntryFault]:
     return faults
 
 
-def boxes_of(annotations: list[Entry], images: list[Entry], name_of: Mapping[Any, str]) -> list[Box]:
+def boxes_of(
+    annotations: list[Entry], images: list[Entry], name_of: Mapping[Any, str], masks: bool = False
+) -> list[Box]:
     """Return what each annotation is to a training.
 
     Args:
         annotations: The annotations.
         images: The images of the file.
         name_of: The classes by their ids.
+        masks: Whether masks are trained on, so that each annotation needs one.
     """
     image_of = _first_of_id(images)  # an id that two images share tells nothing; the first one stands for both
     first_of = _first_of_id(annotations)
@@ -182,7 +186,8 @@ def boxes_of(annotations: list[Entry], images: list[Entry], name_of: Mapping[Any
         index = image_of.get(entry['image_id'])
         image = None if index is None else images[index]
         again = first_of[entry['id']] != position
-        kind, detail = _fault(entry, image, again, name_of) or ('', '')
+        of_mask = _fault_of_mask(entry) if masks and image is not None else None
+        kind, detail = of_mask or _fault(entry, image, again, name_of) or ('', '')
         fault = None
         if kind:
             file_name = '' if image is None else image['file_name']
@@ -225,6 +230,19 @@ def _fault_of_values(entry: Entry, name_of: Mapping[Any, str]) -> tuple[str, str
     if not (bbox[2] >= 1 and bbox[3] >= 1 and area > 0):
         return 'box of no area', f': bbox {bbox}, area {area}'
     return None
+
+
+def _fault_of_mask(entry: Entry) -> tuple[str, str] | None:
+    """Return what is wrong with the mask of an annotation, and its value."""
+    mask = entry.get('segmentation')
+    if isinstance(mask, dict) and isinstance(mask.get('counts'), (list, str)) and isinstance(mask.get('size'), list):
+        return None
+    polygons = mask if isinstance(mask, list) else []
+    if polygons and all(isinstance(one, list) and one and all(map(is_number, one)) for one in polygons):
+        if any(len(one) >= 6 and len(one) % 2 == 0 for one in polygons):
+            return None  # mmdet leaves out the other polygons
+        return 'mask of less than three points', f' has segmentation {str(mask)[:60]}'
+    return 'annotation without a mask', f' has segmentation {str(mask)[:60]}'
 
 
 def _fault_of_place(bbox: list[float], image: Entry) -> tuple[str, str] | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from emo_mm.data.layouts.coco.entries import BROKEN, Box, EntryFault, boxes_of, entries_of, faulty_images
+from emo_mm.data.layouts.coco.repair import Repaired, repair
+from emo_mm.data.layouts.coco.units import check_units
 from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import UserError
 
@@ -33,6 +35,7 @@ class CocoFile:
         faults: Single entries that cannot be used.
         without_boxes: Indices of the images that have no usable box and no crowd.
         listed: Classes of all annotations of each image, usable or not.
+        repairs: What was read otherwise than it is written, in words; empty if the toolbox can read the file itself.
     """
 
     path: Path
@@ -47,14 +50,16 @@ class CocoFile:
     faults: tuple[EntryFault, ...]
     without_boxes: tuple[int, ...]
     listed: tuple[frozenset[str], ...]
+    repairs: tuple[str, ...]
 
 
-def read_annotations(path: Path, tolerant: bool = False) -> CocoFile:
-    """Return what an annotation file holds, checked; a file that has not changed is parsed once per process.
+def read_annotations(path: Path, tolerant: bool = False, masks: bool = False) -> CocoFile:
+    """Return what an annotation file holds, repaired and checked; an unchanged file is parsed once per process.
 
     Args:
         path: The file.
         tolerant: Whether faults of single entries are left to who looks at ``CocoFile.faults``.
+        masks: Whether the masks of the objects are trained on too, and so are checked.
 
     Raises:
         UserError: If the file cannot be read, or mmdet could not train or evaluate with it; the message names the
@@ -66,7 +71,7 @@ def read_annotations(path: Path, tolerant: bool = False) -> CocoFile:
         raise UserError(f'{path}: no such annotation file') from error
     if not path.is_file():
         raise UserError(f'{path}: is a folder; an annotation file (.json) is expected')
-    file = _read(path, stat.st_mtime_ns, stat.st_size)
+    file = _read(path, stat.st_mtime_ns, stat.st_size, masks)
     broken = [fault for fault in file.faults if fault.broken]
     if broken and not tolerant:
         same = [fault.detail for fault in broken if fault.kind == broken[0].kind]
@@ -76,14 +81,36 @@ def read_annotations(path: Path, tolerant: bool = False) -> CocoFile:
 
 
 def parse_annotations(path: Path) -> dict[str, Any]:
-    """Return the object that an annotation file holds.
+    """Return the object that an annotation file holds, as it is written.
 
     Raises:
         UserError: If the file cannot be read, or is no such file.
     """
+    return _parse(path)[0]
+
+
+def repaired_annotations(path: Path, masks: bool) -> Repaired:
+    """Return the object that an annotation file holds, repaired.
+
+    Args:
+        path: The file.
+        masks: Whether masks are trained on.
+
+    Raises:
+        UserError: As ``parse_annotations`` does.
+    """
+    content, encoding = _parse(path)
+    repaired = repair(content, masks)
+    notes = () if encoding == 'utf-8' else (f'the file is written as {encoding}',)
+    return Repaired(repaired.content, (*notes, *repaired.notes))
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], str]:
+    """Return what a file holds, and the encoding of its text: the toolbox reads UTF-8 without a byte order mark."""
     try:
-        with path.open(encoding='utf-8') as file:
-            content = json.load(file)
+        text = path.read_bytes()
+        encoding = json.detect_encoding(text)
+        content = json.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}: cannot be read ({error})') from error
     except RecursionError:
@@ -92,12 +119,16 @@ def parse_annotations(path: Path) -> dict[str, Any]:
         raise UserError(f'{path}: is not valid JSON ({error}); the file may be cut off') from error
     if not isinstance(content, dict):
         raise UserError(f'{path}: holds a {type(content).__name__}, not the object of a COCO annotation file')
-    return content
+    return content, _ENCODINGS.get(encoding, encoding)
+
+
+_ENCODINGS = {'utf-8-sig': 'UTF-8 with a byte order mark'}
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
-    content = parse_annotations(path)
+def _read(path: Path, _mtime: int, _size: int, masks: bool) -> CocoFile:
+    repaired = repaired_annotations(path, masks)
+    content = repaired.content
     images = entries_of(path, content, 'images')
     if not images:
         raise UserError(f'{path}: lists no images')
@@ -109,8 +140,10 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
     _all_differ(path, 'category id', [category['id'] for category in categories])
     _all_differ(path, 'category name', [category['name'] for category in categories])
 
+    check_units(path, images, annotations)
+
     name_of = {category['id']: category['name'] for category in categories}
-    boxes = boxes_of(annotations, images, name_of)
+    boxes = boxes_of(annotations, images, name_of, masks)
     kept = {box.image for box in boxes if box.use in ('trained', 'crowd')}  # mmdet keeps the image of a crowd
     trained = Counter(box.name for box in boxes if box.use == 'trained')
     return CocoFile(
@@ -126,6 +159,7 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
         faults=(*faulty_images(images), *(box.fault for box in boxes if box.fault is not None)),
         without_boxes=tuple(index for index in range(len(images)) if index not in kept),
         listed=_listed(boxes, len(images)),
+        repairs=repaired.notes,
     )
 
 

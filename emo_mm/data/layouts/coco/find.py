@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
 from emo_mm.data.layouts.base import LayoutError
 from emo_mm.data.layouts.coco.file import CocoFile, parse_annotations
+from emo_mm.data.layouts.coco.names import meant_images, missing_images
 from emo_mm.data.splits import SPLIT_NAMES, count, inside, shortlist
 from emo_mm.errors import UserError
 
@@ -44,7 +43,13 @@ def find_annotations(root: Path, split: str) -> Path | None:
         raise UserError(
             f'{root}: several annotation files may be the {split} split: {options}; pick with --{split}-ann'
         )
-    return named[0] if named else None
+    return named[0] if named else _only_file(root, split)
+
+
+def _only_file(root: Path, split: str) -> Path | None:
+    """Return the only COCO file in the folder of a split, whatever its name."""
+    found = [path for name in SPLIT_NAMES[split] for path in root.glob(f'{name}/*.json') if _is_coco(path)]
+    return found[0] if len(found) == 1 else None
 
 
 def annotation_files(root: Path) -> list[Path]:
@@ -75,29 +80,6 @@ def split_of(root: Path, path: Path) -> str:
 
 def _words(path: Path) -> set[str]:
     return set(re.split(r'[_.-]', path.stem.lower()))
-
-
-def missing_images(image_dir: Path, names: Iterable[str]) -> list[str]:
-    """Return the names that are no files under a folder.
-
-    Each folder is listed once, as 100,000 look-ups are slow on disks.
-    """
-    listed: dict[str, set[str]] = {}
-    absent = []
-    for name in names:
-        head, _, base = name.rpartition('/')
-        if head not in listed:
-            listed[head] = _names_in(image_dir / head)
-        if base not in listed[head]:
-            absent.append(name)
-    return absent
-
-
-def _names_in(folder: Path) -> set[str]:
-    try:
-        return {entry.name for entry in os.scandir(folder)}
-    except OSError:
-        return set()
 
 
 def require_images(file: CocoFile, image_dir: Path, flag: str, tolerant: bool = False) -> int:
@@ -145,6 +127,9 @@ def find_image_dir(root: Path, file: CocoFile, split: str) -> Path:
         if not absent:
             break
     if fewest == len(probe):
+        for folder in existing:
+            if len(meant_images(folder, probe)) == len(probe):
+                return folder
         tried = shortlist([inside(root, folder) for folder in existing], 6)
         raise LayoutError(
             f'{file.path}: matches no image: {file.images[0]} and the others are in none of {tried} (under {root})',
