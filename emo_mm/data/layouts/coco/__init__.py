@@ -264,11 +264,9 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
             if answer.kind:
                 faults.append(Fault(split, answer.kind, image, answer.detail, drop))
             elif detail := _size_differs(answer, file.sizes[index], file.path):
-                note = published and answer.stored == file.sizes[index]
-                kind = (
-                    'image that EXIF turns, annotated as it lies' if answer.stored == file.sizes[index] else _OTHER_SIZE
-                )
-                faults.append(Fault(split, kind, image, detail, None if note else drop))
+                turned = answer.stored == file.sizes[index]
+                kind = 'image that EXIF turns, annotated as it lies' if turned else 'size other than annotated'
+                faults.append(Fault(split, kind, image, detail, None if turned and published else drop))
         for entry in file.faults:
             harmless = not entry.broken and (published or entry.kind in HARMLESS)
             place = (image_dir / entry.image if entry.image else file.path).as_posix()
