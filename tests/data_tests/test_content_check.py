@@ -145,12 +145,6 @@ BOX_FAULTS = {
     'not a number': (lambda c: first(c, bbox=[1, 2, 3, float('nan')]), 'bbox that is no box', '0.jpg', (3, 2)),
     'size': (lambda c: c['images'][0].update(width=40), 'size other than annotated', '0.jpg', (2, 2)),
     'no size': (lambda c: c['images'][0].update(width=0), 'image without a size', '0.jpg', (2, 2)),
-    'annotation id twice': (
-        lambda c: c['annotations'][1].update(id=1),
-        'annotation id used twice',
-        '1.jpg',
-        (3, 2),
-    ),
     'image id twice': (lambda c: c['images'][1].update(id=1), 'image id used twice', '1.jpg', (1, 1)),
     'image listed twice': (lambda c: c['images'].append(dict(c['images'][0])), 'image id used twice', '0.jpg', (3, 3)),
 }

@@ -264,8 +264,9 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
             if answer.kind:
                 faults.append(Fault(split, answer.kind, image, answer.detail, drop))
             elif detail := _size_differs(answer, file.sizes[index], file.path):
-                note = published and answer.stored == file.sizes[index]
-                faults.append(Fault(split, 'size other than annotated', image, detail, None if note else drop))
+                turned = answer.stored == file.sizes[index]
+                kind = 'image that EXIF turns, annotated as it lies' if turned else 'size other than annotated'
+                faults.append(Fault(split, kind, image, detail, None if turned and published else drop))
         for entry in file.faults:
             harmless = not entry.broken and (published or entry.kind in HARMLESS)
             place = (image_dir / entry.image if entry.image else file.path).as_posix()
@@ -278,7 +279,13 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
     def without(
         self, view: ConfigView, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path
     ) -> Left:
-        """Write an annotation file without some images and boxes; the evaluator reads it too."""
+        """Write an annotation file without some images and boxes; the evaluator reads it too.
+
+        Raises:
+            UserError: If no box is left.
+        """
+        if drops['annotations'] and len(drops['annotations']) == content.items['annotations']:
+            raise UserError(f'{reading.split}: no box is left without the faulty ones; see the list of faults')
         path = target.with_name(f'{target.name}.json')
         left_out = _write_without(_content_of(reading), drops, path)
         return Left(path, left_out, _read_instead(view, reading, path))
@@ -290,11 +297,15 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
             return Change()
         # called as the file is, since messages about its entries name it
         path = target / file.path.name
+        plain = read_annotations(file.path, tolerant=True).repairs
+        masks = read_annotations(file.path, tolerant=True, masks=_loads_masks(reading)).repairs
+        # what concerns boxes was told with what was found
+        notes = [f'{reading.split}: note: {note}' for note in masks if note not in plain]
         if not write:
-            return Change(lines=(f'{reading.split}: the run reads a repaired copy, {path}',))
+            return Change(lines=(*notes, f'{reading.split}: the run reads a repaired copy, {path}'))
         write_text(path, json.dumps(_content_of(reading)))
         line = f'{reading.split}: read from a repaired copy, {path}; {file.path} stays as it is'
-        return Change(_read_instead(view, reading, path), (line,))
+        return Change(_read_instead(view, reading, path), (*notes, line))
 
 
 COCO = CocoLayout()

@@ -18,7 +18,8 @@ def missing_images(image_dir: Path, names: Iterable[str]) -> list[str]:
     listed: dict[str, set[str]] = {}
     absent = []
     for name in names:
-        head, _, base = name.rpartition('/')
+        head, slash, base = name.rpartition('/')
+        head = head or slash  # '/a.jpg' does not lie in the folder
         if head not in listed:
             listed[head] = _names_in(image_dir / head)
         if base not in listed[head]:

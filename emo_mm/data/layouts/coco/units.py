@@ -30,7 +30,8 @@ def check_units(path: Path, images: Sequence[Entry], annotations: Sequence[Entry
     if not boxes:
         return
     expected = 'COCO format has [left, top, width, height] in pixels'
-    if all(0 <= value <= 1 for bbox, _, _ in boxes for value in bbox):
+    values = [value for bbox, _, _ in boxes for value in bbox]
+    if all(0 <= value <= 1 for value in values) and not all(value in (0, 1) for value in values):
         raise UserError(
             f'{path}: its boxes look like fractions of the image, as all values are from 0 to 1 (the first is '
             f'{boxes[0][0]}); {expected}: multiply them by width and height of their image'
