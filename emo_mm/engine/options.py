@@ -59,6 +59,15 @@ class TrainOptions(RunOptions):
         seed: Seed of the random number generators.
         skip_non_finite: Skip up to this many steps whose loss or gradients are not finite, instead of stopping at the
             first.
+        anchors: Choose the anchors of a detector by the boxes of the training data (``auto``). None keeps those of the
+            config.
+        input: Size of the input in pixels (the short side where the recipe keeps the aspect ratio); pipelines, crops
+            and the anchors of SSD are scaled to it.
+        patience: Stop after this many validations in a row without a better score.
+        freeze: Freeze the backbone up to this stage (0 is the stem, -1 freezes nothing).
+        class_weights: Weight the loss of each class by how rare it is in the training data (``auto``).
+        balance: Repeat images with rare classes.
+        device: What to train on: ``cpu``, ``cuda`` or ``cuda:N``; a GPU if not given and there is one.
     """
 
     resume: str | None = None
@@ -70,6 +79,13 @@ class TrainOptions(RunOptions):
     lr: float | None = None
     seed: int | None = None
     skip_non_finite: int = 0
+    anchors: Literal['auto'] | None = None
+    input: int | None = None
+    patience: int | None = None
+    freeze: int | None = None
+    class_weights: Literal['auto'] | None = None
+    balance: bool = False
+    device: str | None = None
 
 
 @dataclass
