@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_mm.compat import quieten_coco_reader
 from emo_mm.config.edits import Part
 from emo_mm.config.view import ConfigView
 from emo_mm.data.boxes import even_choice
@@ -52,6 +53,7 @@ def _built(view: ConfigView, node: dict[str, Any]) -> Any:
     """Return a data set that the toolbox built, with its list read."""
     from mmengine.registry import DATASETS
 
+    quieten_coco_reader()
     with DATASETS.switch_scope_and_registry(view.task.scope) as registry:
         dataset = registry.build(node)
     dataset.full_init()

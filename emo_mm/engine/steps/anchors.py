@@ -219,7 +219,8 @@ def chosen_anchors(view: ConfigView, part: Part, boxes: Boxes, resizing: Resizin
     own = structure.sizes(generator)
     largest = float(max(resizing.scale))
     results = []
-    for shapes in ({}, structure.shapes(generator, sides)):
+    fitted = structure.shapes(generator, sides)
+    for shapes in ({}, fitted) if fitted else ({},):
 
         def settings(sizes: NDArray[np.float64], shapes: dict[str, Any] = shapes) -> dict[str, Any]:
             return {**shapes, **structure.settings(generator, sizes)}
