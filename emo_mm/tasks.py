@@ -53,6 +53,8 @@ class Task:
         gives_masks: Whether its models give label maps, which can be saved as masks.
         divisor_key: Where the data preprocessor of its configs says what sides of test images are padded to multiples
             of: keys from the outside in.
+        class_counts: Function that counts the classes of training data whose rare ones may weigh more in the loss, as
+            ``module:function``; None where the losses have no such weights.
         agreement: What of two answers agrees, for messages: "boxes match".
     """
 
@@ -76,6 +78,7 @@ class Task:
     finds_boxes: bool
     gives_masks: bool
     divisor_key: tuple[str, ...]
+    class_counts: str | None
     agreement: str
 
 
@@ -101,6 +104,7 @@ _ROWS = (
         finds_boxes=True,
         gives_masks=False,
         divisor_key=('pad_size_divisor',),
+        class_counts=None,
         agreement='boxes match',
     ),
     Task(
@@ -124,6 +128,7 @@ _ROWS = (
         finds_boxes=False,
         gives_masks=True,
         divisor_key=('test_cfg', 'size_divisor'),
+        class_counts='emo_mm.data.classes:pixel_counts',
         agreement='pixels have the same class',
     ),
     Task(
@@ -147,6 +152,7 @@ _ROWS = (
         finds_boxes=False,
         gives_masks=False,
         divisor_key=('pad_size_divisor',),
+        class_counts='emo_mm.data.classes:label_counts',
         agreement='images have the same best class',
     ),
 )

@@ -46,6 +46,18 @@ def annotations(names: tuple[str, ...] = CLASSES, images: int = 3, prefix: str =
     }
 
 
+def boxes_of_size(size: float, number: int = 40, image: int = 256, seed: int = 0) -> dict[str, Any]:
+    """One box near a size, of any ratio up to 2, on each of some images."""
+    generator = np.random.default_rng(seed)
+    found = annotations(images=number)
+    for one, picture in zip(found['annotations'], found['images'], strict=True):
+        width, height = size * np.exp(generator.uniform(-0.3, 0.3, 2))
+        left, top = generator.uniform(0, image - width), generator.uniform(0, image - height)
+        one.update(bbox=[round(float(value), 1) for value in (left, top, width, height)], area=float(width * height))
+        picture.update(width=image, height=image)
+    return found
+
+
 def write_split(ann_file: Path, image_dir: Path, content: dict[str, Any]) -> None:
     ann_file.parent.mkdir(parents=True, exist_ok=True)
     ann_file.write_text(json.dumps(content))

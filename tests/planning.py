@@ -4,8 +4,9 @@ from emo_mm.config.edits import apply_edits
 from emo_mm.config.view import read_view
 from emo_mm.data import apply, checks
 from emo_mm.data.speed import fast_loading
+from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import TrainOptions
-from emo_mm.engine.plan import TRAIN, plan_run, take
+from emo_mm.engine.plan import TRAIN, plan_run, plan_training, take
 from emo_mm.engine.steps import hooks, loaders, schedule, start
 
 
@@ -64,3 +65,12 @@ def check_content(cfg, training, check='quick', policy='error'):
     change = checks.check_content(read_view(cfg, 'train' if training else 'test'), check, policy)
     apply_edits(cfg, change.edits)
     return list(change.lines)
+
+
+def planned(root, config, **options):
+    """The plan of a training on a folder of one's own; its files are not looked into."""
+    return plan_training(TrainOptions(config, data=DataRequest(data_root=str(root)), dry_run=True, **options))
+
+
+def said(plan, words):
+    return next(line for line in plan.lines if words in line)

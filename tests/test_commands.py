@@ -36,7 +36,8 @@ RUN = (
 FLAGS = {
     'list': 'task paths',
     'doctor': 'data',
-    'train': RUN + 'config resume amp auto-scale-lr weights epochs iters lr seed keep-empty skip-non-finite',
+    'train': RUN + 'config resume amp auto-scale-lr weights epochs iters lr seed keep-empty skip-non-finite '
+    'anchors input patience freeze class-weights balance device',
     'test': RUN + 'config checkpoint out show-dir format-only reduced-decoding',
     'export': 'model weights format input dynamic batch nms half int8 uint8 logits calibration images data-root out '
     'tolerance threads',

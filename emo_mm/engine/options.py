@@ -60,6 +60,15 @@ class TrainOptions(RunOptions):
         keep_empty: Train on images without boxes too, which detection recipes leave out.
         skip_non_finite: Skip up to this many steps whose loss or gradients are not finite, instead of stopping at the
             first.
+        anchors: Choose the anchors of a detector by the boxes of the training data (``auto``). None keeps those of the
+            config.
+        input: Size of the input in pixels (the short side where the recipe keeps the aspect ratio); pipelines, crops
+            and the anchors of SSD are scaled to it.
+        patience: Stop after this many validations in a row without a better score.
+        freeze: Freeze the backbone up to this stage (0 is the stem, -1 freezes nothing).
+        class_weights: Weight the loss of each class by how rare it is in the training data (``auto``).
+        balance: Repeat images with rare classes.
+        device: What to train on: ``cpu``, ``cuda`` or ``cuda:N``; a GPU if not given and there is one.
     """
 
     resume: str | None = None
@@ -72,6 +81,13 @@ class TrainOptions(RunOptions):
     seed: int | None = None
     keep_empty: bool = False
     skip_non_finite: int = 0
+    anchors: Literal['auto'] | None = None
+    input: int | None = None
+    patience: int | None = None
+    freeze: int | None = None
+    class_weights: Literal['auto'] | None = None
+    balance: bool = False
+    device: str | None = None
 
 
 @dataclass

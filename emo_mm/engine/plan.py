@@ -14,7 +14,7 @@ from emo_mm.config.names import get_config
 from emo_mm.config.view import Purpose, check_parts, read_view
 from emo_mm.config.widths import check_widths
 from emo_mm.engine.options import EvaluateOptions, RunOptions, TrainOptions
-from emo_mm.engine.steps import data, devices, hooks, loaders, schedule, start, testing
+from emo_mm.engine.steps import anchors, balance, data, devices, hooks, input_size, loaders, schedule, start, testing
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,18 +35,27 @@ RUN: tuple[Step, ...] = (
     loaders.cache,
     loaders.coco_metric,
 )
-# What a training adds: start, schedule, devices, hooks. Resuming comes late: it looks at all that was decided.
+# What a training adds: what fits it to the data, start, schedule, devices, hooks.
+# Resuming comes late: it looks at all that was decided.
 TRAIN: tuple[Step, ...] = (
+    balance.class_weights,
+    balance.balance,
+    input_size.input_size,
+    input_size.small_boxes,
+    anchors.anchors,
     start.weights,
+    start.freeze,
     schedule.length,
     schedule.learning_rate,
     start.seed,
+    devices.device,
     devices.precision,
     devices.fused_optimizer,
     hooks.resumable_loop,
     hooks.safe_checkpoints,
     start.resume,
     hooks.short_logs,
+    hooks.patience,
 )
 # What the command adds that no test of ours wants to see: a bar, and a guard at each step.
 WATCH: tuple[Step, ...] = (hooks.progress, hooks.finite_numbers)
@@ -181,6 +190,8 @@ _NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
     'lr': ('above 0', lambda n: 0 < n < float('inf')),
     'seed': ('0 to 4294967295', lambda n: 0 <= n < 2**32),
     'skip_non_finite': ('at least 0', lambda n: n >= 0),
+    'input': ('32 to 8192', lambda n: 32 <= n <= 8192),
+    'patience': ('at least 1', lambda n: n >= 1),
 }
 
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from emo_mm.config.edits import Change, Edit, Part
 from emo_mm.config.parts import dataset_classes, image_prefixes, path_in
 from emo_mm.config.view import ConfigView
@@ -137,6 +140,29 @@ class Left:
     path: Path
     words: str
     edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The boxes that a detector is trained on.
+
+    Attributes:
+        places: Left, top, width and height of each box in pixels of its image, (N, 4).
+        images: Width and height of the image of each box in pixels, (N, 2).
+        classes: Class of each box, (N,).
+    """
+
+    places: NDArray[np.float64]
+    images: NDArray[np.float64]
+    classes: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        """Return the number of boxes."""
+        return len(self.places)
+
+    def at(self, chosen: NDArray[Any]) -> Boxes:
+        """Return the boxes at some indices, or those that a mask chooses."""
+        return Boxes(self.places[chosen], self.images[chosen], self.classes[chosen])
 
 
 PlaceT = TypeVar('PlaceT')
@@ -350,6 +376,14 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
             write: Whether to write it; if not, only tell of it.
         """
         return Change()
+
+    def boxes(self, reading: Reading) -> Boxes | None:
+        """Return the boxes that a data set trains on; None where the layout has none.
+
+        Raises:
+            UserError: If its file cannot be read.
+        """
+        return None
 
     def without(
         self, view: ConfigView, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path

@@ -13,6 +13,26 @@ def launcher(view: ConfigView, options: RunOptions) -> Change:
     return Change((Edit('launcher', options.launcher),))
 
 
+def device(view: ConfigView, options: TrainOptions) -> Change:
+    """Check that the device that was asked for is the one that MMEngine will take.
+
+    Raises:
+        UserError: If it is not there, or PyTorch was loaded before it was chosen.
+    """
+    import torch
+
+    if options.device is None:
+        return Change()
+    on_gpu = torch.cuda.is_available()
+    if options.device == 'cpu' and on_gpu:
+        raise UserError(
+            '--device cpu: PyTorch sees a GPU already; start Python with CUDA_VISIBLE_DEVICES= set to nothing'
+        )
+    if options.device != 'cpu' and not on_gpu:
+        raise UserError(f'--device {options.device}: PyTorch finds no such GPU; use --device cpu or leave the flag out')
+    return Change()
+
+
 def precision(view: ConfigView, options: TrainOptions) -> Change:
     """Train in mixed precision if asked for, and in float32 where a config of mixed precision finds no GPU.
 

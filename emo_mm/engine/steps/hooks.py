@@ -5,6 +5,7 @@ from __future__ import annotations
 from emo_mm.config.edits import Change, Edit
 from emo_mm.config.parts import type_name
 from emo_mm.config.view import ConfigView
+from emo_mm.data.splits import count
 from emo_mm.engine.options import RunOptions, TrainOptions
 from emo_mm.errors import UserError
 
@@ -60,6 +61,35 @@ def short_logs(view: ConfigView, options: RunOptions) -> Change:
     if logger is None or 'max_iters' not in loop:
         return Change()
     return Change(logger.edit(interval=max(1, min(logger.node.get('interval', 10), loop['max_iters']))))
+
+
+def patience(view: ConfigView, options: TrainOptions) -> Change:
+    """Stop a training whose validations no longer improve, if asked for.
+
+    Raises:
+        UserError: If it validates nothing, or no metric says which checkpoint is best.
+    """
+    if options.patience is None:
+        return Change()
+    if view.cfg.get('val_dataloader') is None:
+        raise UserError('--patience counts validations, and this run has none; leave the flag out')
+    saved = view.hooks['checkpoint'].node if 'checkpoint' in view.hooks else {}
+    metric = saved.get('save_best')
+    metric = metric[0] if isinstance(metric, (list, tuple)) else metric
+    if metric == 'auto':
+        metric = view.task.metrics[0]
+    if not metric:
+        raise UserError(
+            '--patience needs a metric: set default_hooks.checkpoint.save_best with --cfg-options, such as '
+            f'default_hooks.checkpoint.save_best={view.task.metrics[0]}'
+        )
+    rule = saved.get('rule')
+    # a score that stays exactly the same is no better one
+    stopping = dict(type='EarlyStoppingHook', monitor=metric, patience=options.patience, min_delta=1e-6, strict=True)
+    if isinstance(rule, str):
+        stopping['rule'] = rule
+    line = f'training stops after {count(options.patience, "validation")} in a row without a better {metric}'
+    return Change((Edit('custom_hooks', [*view.custom_hooks, stopping]),), (line,))
 
 
 def progress(view: ConfigView, options: RunOptions) -> Change:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 from emo_mm.config.edits import Change, Edit
-from emo_mm.config.parts import dataset_classes
+from emo_mm.config.parts import dataset_classes, type_name
 from emo_mm.config.view import ConfigView
 from emo_mm.data.splits import count, shortlist
 from emo_mm.engine.options import TrainOptions
@@ -26,6 +28,36 @@ def weights(view: ConfigView, options: TrainOptions) -> Change:
     note = f' with {", ".join(f"{key}={value}" for key, value in changed.items())}' if changed else ''
     edits = (*backbone.remove('init_cfg'), *backbone.edit(**changed))
     return Change(edits, (f'the backbone starts from random weights{note}',))
+
+
+def freeze(view: ConfigView, options: TrainOptions) -> Change:
+    """Freeze stages of the backbone, if asked for.
+
+    Raises:
+        UserError: If the backbone cannot, has fewer stages, or starts from random weights.
+    """
+    if options.freeze is None:
+        return Change()
+    backbone, last = view.part('model.backbone'), options.freeze
+    from mmengine.registry import MODELS
+
+    from emo_mm.models.pyramid import MobilePyramid
+    from emo_mm.models.settings import STAGES
+
+    kind: Any = backbone.node.get('type')
+    if isinstance(kind, str):
+        kind = MODELS.get(kind if '.' in kind else f'{view.task.scope}.{kind}')
+    if kind is None or 'frozen_stages' not in inspect.signature(kind).parameters:
+        raise UserError(f'--freeze: {type_name(backbone.node) or "the model"} has no frozen_stages; leave the flag out')
+    if issubclass(kind, MobilePyramid) and not -1 <= last <= STAGES:
+        raise UserError(f'--freeze is {last}; it must be -1 (nothing), 0 (the stem) or 1 to {STAGES}')
+    edits = backbone.edit(frozen_stages=last)
+    if last < 0:
+        return Change(edits, ('no stage of the backbone is frozen',))
+    if not backbone.node.get('init_cfg') and not view.cfg.get('load_from') and options.resume is None:
+        raise UserError('--freeze: the backbone starts from random weights, which must learn; give --weights too')
+    frozen = f'stem and stages 1 to {last}' if last else 'stem'
+    return Change(edits, (f'the {frozen} of the backbone are frozen: their weights and BatchNorm statistics stay',))
 
 
 def seed(view: ConfigView, options: TrainOptions) -> Change:

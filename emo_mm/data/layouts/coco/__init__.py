@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from emo_mm.config.edits import Change, Edit, Part
 from emo_mm.config.parts import path_in, type_name
 from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import FileAnswer, check_files
-from emo_mm.data.layouts.base import Checked, Found, Layout, Left, Names, Reading, write_text
+from emo_mm.data.layouts.base import Boxes, Checked, Found, Layout, Left, Names, Reading, write_text
 from emo_mm.data.layouts.coco.classes import agreed_classes, order_notes
 from emo_mm.data.layouts.coco.entries import HARMLESS, is_number
 from emo_mm.data.layouts.coco.file import (
@@ -275,6 +277,18 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         if file.annotated:
             faults += [Fault(split, 'image without a box', paths[index], '', None) for index in file.without_boxes]
         return Content(faults, {'images': len(paths), 'annotations': file.annotations})
+
+    def boxes(self, reading: Reading) -> Boxes:
+        """Return the usable boxes of the classes of the config, on the images whose size is known."""
+        file = read_annotations(reading.path(reading.dataset['ann_file']), tolerant=True)
+        known = reading.classes or file.classes
+        names = np.array(file.classes)
+        sizes = np.array(
+            [size if all(is_number(side) and side > 0 for side in size) else (0, 0) for size in file.sizes], np.float64
+        )
+        images, labels = file.places[:, 4].astype(int), file.places[:, 5].astype(int)
+        boxes = Boxes(file.places[:, :4], sizes[images], names[labels])
+        return boxes.at(np.isin(boxes.classes, known) & (boxes.images > 0).all(axis=1))
 
     def without(
         self, view: ConfigView, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from emo_mm.data.layouts.coco.entries import BROKEN, Box, EntryFault, boxes_of, entries_of, faulty_images
+import numpy as np
+from numpy.typing import NDArray
+
+from emo_mm.data.layouts.coco.entries import BROKEN, Box, Entry, EntryFault, boxes_of, entries_of, faulty_images
 from emo_mm.data.layouts.coco.repair import Repaired, repair
 from emo_mm.data.layouts.coco.units import check_units
 from emo_mm.data.splits import count, shortlist
@@ -36,6 +39,7 @@ class CocoFile:
         without_boxes: Indices of the images that have no usable box and no crowd.
         listed: Classes of all annotations of each image, usable or not.
         repairs: What was read otherwise than it is written, in words; empty if the toolbox can read the file itself.
+        places: A row for each usable box: left, top, width and height in pixels, indices of its image and its class.
     """
 
     path: Path
@@ -51,6 +55,7 @@ class CocoFile:
     without_boxes: tuple[int, ...]
     listed: tuple[frozenset[str], ...]
     repairs: tuple[str, ...]
+    places: NDArray[np.float64] = field(compare=False, repr=False)
 
 
 def read_annotations(path: Path, tolerant: bool = False, masks: bool = False) -> CocoFile:
@@ -160,7 +165,19 @@ def _read(path: Path, _mtime: int, _size: int, masks: bool) -> CocoFile:
         without_boxes=tuple(index for index in range(len(images)) if index not in kept),
         listed=_listed(boxes, len(images)),
         repairs=repaired.notes,
+        places=_places(annotations, boxes, list(name_of.values())),
     )
+
+
+def _places(annotations: list[Entry], boxes: Sequence[Box], names: list[str]) -> NDArray[np.float64]:
+    """Return where the usable boxes are, in a row each."""
+    index = {name: number for number, name in enumerate(names)}
+    rows = [
+        (*entry['bbox'], box.image, index[box.name])
+        for entry, box in zip(annotations, boxes, strict=True)
+        if box.use == 'trained'
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, 6)
 
 
 def _listed(boxes: Sequence[Box], images: int) -> tuple[frozenset[str], ...]:
