@@ -59,6 +59,7 @@ class TrainOptions(RunOptions):
         seed: Seed of the random number generators.
         skip_non_finite: Skip up to this many steps whose loss or gradients are not finite, instead of stopping at the
             first.
+        no_val: Train without validation, where there are no images for it.
     """
 
     resume: str | None = None
@@ -70,6 +71,7 @@ class TrainOptions(RunOptions):
     lr: float | None = None
     seed: int | None = None
     skip_non_finite: int = 0
+    no_val: bool = False
 
 
 @dataclass

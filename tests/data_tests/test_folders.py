@@ -62,11 +62,12 @@ def test_an_empty_class_cannot_be_trained(tmp_path: Path) -> None:
         FOLDERS.resolve(request)
 
 
-def test_hidden_folders_are_refused(tmp_path: Path) -> None:
+def test_hidden_folders_are_ignored_with_a_note(tmp_path: Path) -> None:
     request = write_folders(tmp_path)
     (tmp_path / 'train' / '.ipynb_checkpoints').mkdir()
-    with pytest.raises(UserError, match='hidden folder'):
-        FOLDERS.resolve(request)
+    found = FOLDERS.resolve(request)
+    assert found.classes == ('glass', 'paper')
+    assert any('ignored, as no classes and no images: .ipynb_checkpoints' in line for line in found.lines())
 
 
 def test_images_without_class_folders_are_refused(tmp_path: Path) -> None:

@@ -22,15 +22,17 @@ from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import FileAnswer, check_files
 from emo_mm.data.layouts.base import Checked, Found, Layout, Left, Names, Reading, write_text
 from emo_mm.data.layouts.coco.entries import HARMLESS, is_number
-from emo_mm.data.layouts.coco.file import CocoFile, count_boxes, oddities, parse_annotations, read_annotations
+from emo_mm.data.layouts.coco.file import CocoFile, count_boxes, file_of, oddities, parse_annotations, read_annotations
 from emo_mm.data.layouts.coco.find import (
     annotation_files,
     find_annotations,
     find_image_dir,
     require_images,
     split_of,
+    undivided_file,
 )
 from emo_mm.data.splits import SPLITS, DataRequest, count, inside, locate, read_classes, shortlist
+from emo_mm.data.splitting import Item
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
 
@@ -58,6 +60,7 @@ class CocoPart:
 
     file: CocoFile
     image_dir: Path
+    divided: dict[str, Any] | None = None  # the content of a file that is still to be written
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class CocoSplit(Checked):
         classes: These classes.
         file: All that the annotation file holds.
         notes: Oddities that are no faults.
+        divided: The content of the annotation file, where it is still to be written.
     """
 
     ann_file: str
@@ -83,6 +87,7 @@ class CocoSplit(Checked):
     classes: tuple[str, ...]
     file: CocoFile
     notes: tuple[str, ...] = ()
+    divided: dict[str, Any] | None = None
 
     def line(self) -> str:
         """Return the file, its images found and listed, boxes and classes."""
@@ -156,11 +161,41 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
             classes=names.classes,
             file=file,
             notes=oddities(file, names.classes),
+            divided=part.divided,
         )
 
     def recognises(self, request: DataRequest) -> bool:
         """Tell whether there is an annotation file, be it named for a split or not."""
         return super().recognises(request) or bool(annotation_files(request.root))
+
+    # --- a folder without splits
+    divisible = True
+
+    def undivided(self, request: DataRequest) -> CocoPlace | None:
+        """Return the only annotation file."""
+        path, images = undivided_file(request.root), request.images('train')
+        if path is None:
+            return None
+        image_dir = locate(request.root, images, '--train-images') if images else None
+        return CocoPlace(request.root, 'train', path, image_dir)
+
+    def items(self, part: CocoPart) -> list[Item]:
+        """Return the images with the classes of their boxes."""
+        return [Item(name, labels) for name, labels in zip(part.file.images, part.file.listed, strict=True)]
+
+    def subset(self, part: CocoPart, kept: Sequence[int], target: Path) -> CocoPart:
+        """Return the file with some of its images and their boxes."""
+        content = parse_annotations(part.file.path)
+        content['images'] = [content['images'][index] for index in kept]
+        ids = {image['id'] for image in content['images']}
+        if 'annotations' in content:
+            content['annotations'] = [box for box in content['annotations'] if box['image_id'] in ids]
+        return CocoPart(file_of(target.with_suffix('.json'), content), part.image_dir, content)
+
+    def texts(self, found: Found[CocoSplit]) -> dict[Path, str]:
+        """Return the annotation files of splits that were made."""
+        made = [split for split in found.splits.values() if split.divided is not None]
+        return {split.file.path: json.dumps(split.divided) for split in made}
 
     # --- what the doctor shows beyond that
     def title(self, root: Path, split: str, place: CocoPlace) -> str:

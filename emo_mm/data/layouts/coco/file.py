@@ -97,7 +97,15 @@ def parse_annotations(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
-    content = parse_annotations(path)
+    return file_of(path, parse_annotations(path))
+
+
+def file_of(path: Path, content: dict[str, Any]) -> CocoFile:
+    """Return what an annotation file holds, or will hold.
+
+    Raises:
+        UserError: If it is no such file.
+    """
     images = entries_of(path, content, 'images')
     if not images:
         raise UserError(f'{path}: lists no images')
