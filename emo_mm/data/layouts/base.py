@@ -291,6 +291,8 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         told: tuple[str, ...] = ()
         if request.split:
             parts, told = self._divided(request, training, tolerant, lists)
+        elif request.split_seed is not None or request.no_groups:
+            raise UserError('--split-seed and --no-groups say how --split divides; give it too')
         else:
             splits = needed_splits(request, training, self.find, validating)
             parts = {split: self.read(self._place(request, split, training), tolerant) for split in splits}
