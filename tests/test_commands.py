@@ -31,13 +31,14 @@ from emo_mm.weights.command import ConvertOptions
 RUN = (
     'work-dir cfg-options launcher local_rank local-rank batch-size workers cache cache-gb check skip-check bad-data '
     'dry-run data-root train-ann train-images val-ann val-images test-ann test-images classes '
+    'split split-seed no-groups '
 )
 # What users have in their scripts: each command with its flags and positional arguments.
 FLAGS = {
     'list': 'task paths',
     'doctor': 'data',
     'train': RUN + 'config resume amp auto-scale-lr weights epochs iters lr seed keep-empty skip-non-finite '
-    'anchors input patience freeze class-weights balance device',
+    'anchors input patience freeze class-weights balance device no-val',
     'test': RUN + 'config checkpoint out show-dir format-only reduced-decoding',
     'export': 'model weights format input dynamic batch nms half int8 uint8 logits calibration images data-root out '
     'tolerance threads',

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
+
 from emo_mm.config.edits import Change, Edit
 from emo_mm.config.view import ConfigView
 from emo_mm.data.checks import check_readings, readings_of
 from emo_mm.data.layouts import layout_of_folder
-from emo_mm.data.layouts.base import Reading
+from emo_mm.data.layouts.base import Reading, write_text
 from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
 
 
-def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -> Change:
+def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, write: bool = True) -> Change:
     """Put own data into a config: roots, files, classes, heads and evaluators follow from what the data hold.
 
     A tree that has the layout and the classes which the config expects only moves the root. A training needs train and
@@ -21,6 +24,7 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -
         view: The config.
         request: What the user gave.
         tolerant: Whether faults of single images and annotations are left to ``check_content``.
+        write: Whether to write the lists that the run reads, to ``checked_data`` in the work directory.
 
     Returns:
         The edits, and lines to print: counts of matched images and labels, classes, and decisions taken.
@@ -37,13 +41,23 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -
         moved = [edit for reading in readings for edit in reading.part.edit(data_root=request.root.as_posix())]
         there = [_moved(reading, request) for reading in readings_of(view)]
         return Change((*root, *moved), (*check_readings(view, there, tolerant), *kept))
-    found = layout.resolve(request, view.training, tolerant)
+    validating = bool(view.splits['val'].datasets)
+    lists = Path(view.cfg.get('work_dir') or 'work_dirs').absolute() / 'checked_data'
+    found = layout.resolve(request, view.training, tolerant, validating, lists)
+    for path, text in layout.texts(found).items() if write else ():
+        write_text(path, text)
     edits = [edit for reading in readings for edit in layout.point(reading, found, found.split(reading.split))]
     rest = layout.finish(view, found)
     lines = (*found.lines(), *rest.lines)
     if 'test' not in found.splits:
-        lines = (*lines, 'test: there is no test split, so the val split is tested on')
+        lines = (*lines, *_no_test(found.splits))
     return Change((*root, *edits, *_class_counts(view, len(found.classes)), *rest.edits), lines)
+
+
+def _no_test(splits: Collection[str]) -> tuple[str, ...]:
+    if 'val' in splits:
+        return ('test: there is no test split, so the val split is tested on',)
+    return ('test: there is neither test nor val split; until one is given, the config tests on the training images',)
 
 
 def _readings(view: ConfigView) -> list[Reading]:

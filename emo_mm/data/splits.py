@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from emo_mm.errors import UserError
@@ -36,6 +36,10 @@ class DataRequest:
         test_ann: Annotation file or folder of masks of the test split.
         test_images: Folder of the test images.
         classes: Text file of class names, one per line or ``index name``.
+        split: Cut a data set without splits, or one with train only, into train, val and maybe test: 0.8/0.2 or
+            0.8/0.1/0.1.
+        split_seed: Another division of the same shares.
+        no_groups: Divide image by image, though names that differ in their end only may be frames of one video.
     """
 
     data_root: str | None = None
@@ -46,11 +50,14 @@ class DataRequest:
     test_ann: str | None = None
     test_images: str | None = None
     classes: str | None = None
+    split: str | None = None
+    split_seed: int | None = None
+    no_groups: bool = False
 
     @property
     def given(self) -> bool:
         """Whether anything was asked for; if not, the config's own data stay."""
-        return any(getattr(self, field.name) is not None for field in fields(self))
+        return self != DataRequest()
 
     @property
     def only_root(self) -> bool:
@@ -78,7 +85,9 @@ class DataRequest:
         return {'train': self.train_images, 'val': self.val_images, 'test': self.test_images}[split]
 
 
-def needed_splits(request: DataRequest, training: bool, find: Callable[[DataRequest, str], object]) -> tuple[str, ...]:
+def needed_splits(
+    request: DataRequest, training: bool, find: Callable[[DataRequest, str], object], validating: bool = True
+) -> tuple[str, ...]:
     """Return the splits to resolve.
 
     Args:
@@ -86,11 +95,12 @@ def needed_splits(request: DataRequest, training: bool, find: Callable[[DataRequ
         training: Whether to train (train and val are needed, test is taken if there is one) or only to test (test, or
             val where there is no test split).
         find: Looks for a split; None if it is not there.
+        validating: Whether a training needs val.
     """
     given = request.ann('test') or request.images('test')
     has_test = given is not None or find(request, 'test') is not None
     if training:
-        return ('train', 'val', 'test') if has_test else ('train', 'val')
+        return ('train', *(['val'] if validating else []), *(['test'] if has_test else []))
     return ('test',) if has_test else ('val',)
 
 

@@ -69,6 +69,7 @@ class TrainOptions(RunOptions):
         class_weights: Weight the loss of each class by how rare it is in the training data (``auto``).
         balance: Repeat images with rare classes.
         device: What to train on: ``cpu``, ``cuda`` or ``cuda:N``; a GPU if not given and there is one.
+        no_val: Train without validation, where there are no images for it.
     """
 
     resume: str | None = None
@@ -88,6 +89,7 @@ class TrainOptions(RunOptions):
     class_weights: Literal['auto'] | None = None
     balance: bool = False
     device: str | None = None
+    no_val: bool = False
 
 
 @dataclass

@@ -26,9 +26,10 @@ Step = Callable[[Any, Any], Change]
 RUN: tuple[Step, ...] = (
     data.lone_class,
     data.keep_empty,
+    data.no_validation,
+    data.work_dir,
     data.data_set,
     devices.launcher,
-    data.work_dir,
     data.repaired,
     data.content,
     loaders.batches,

@@ -15,10 +15,12 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from PIL import Image, ImageDraw, ImageFont
 
 from emo_mm.runtime.colours import Colour, class_colours
 from emo_mm.runtime.drawing import NamedBox, draw_boxes
+from emo_mm.runtime.fonts import Font, drawable
 
 #: Mask value of pixels that count for nothing.
 IGNORED = 255
@@ -190,19 +192,19 @@ def _overlay(image: np.ndarray, mask: np.ndarray, table: np.ndarray) -> np.ndarr
 
 def _add_legend(sheet: Image.Image, entries: Sequence[tuple[str, Colour]]) -> Image.Image:
     """Put a line or more of colour swatches with names under a sheet."""
-    font = _font(12)
-    placed: list[tuple[int, int, str, Colour]] = []
+    placed: list[tuple[int, int, str, Font, Colour]] = []
     x, y = _GAP, 0
-    for name, colour in entries:
+    for entry, colour in entries:
+        name, font = drawable(entry, _font(12))
         width = 18 + int(font.getlength(name)) + 16
         if x + width > sheet.width and x > _GAP:
             x, y = _GAP, y + _LINE
-        placed.append((x, y, name, colour))
+        placed.append((x, y, name, font, colour))
         x += width
     canvas = Image.new('RGB', (sheet.width, sheet.height + y + _LINE + _GAP), _PAPER)
     canvas.paste(sheet, (0, 0))
     draw = ImageDraw.Draw(canvas)
-    for left, down, name, colour in placed:
+    for left, down, name, font, colour in placed:
         top = sheet.height + down + 3
         draw.rectangle((left, top, left + 12, top + 12), fill=colour, outline=_FAINT)
         draw.text((left + 18, top + 6), name, fill=_INK, font=font, anchor='lm')
@@ -285,8 +287,11 @@ def confusion_matrix_figure(
     shown = axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
     figure.colorbar(shown, ax=axes, label='share of the true class', shrink=0.8)
     if count <= 30:
-        axes.set_xticks(range(count), classes, rotation=45, ha='right', rotation_mode='anchor')
-        axes.set_yticks(range(count), classes)
+        texts, fonts = zip(*(drawable(name, _font(10)) for name in classes), strict=True)
+        axes.set_xticks(range(count), texts, rotation=45, ha='right', rotation_mode='anchor', parse_math=False)
+        axes.set_yticks(range(count), texts, parse_math=False)
+        for tick, font in zip([*axes.get_xticklabels(), *axes.get_yticklabels()], (*fonts, *fonts), strict=True):
+            tick.set_fontproperties(FontProperties(fname=font.path, size=10))
         for row, column in np.ndindex(count, count):
             if matrix[row, column]:
                 ink = 'white' if share[row, column] > 0.55 else '#222222'
@@ -367,7 +372,7 @@ def _draw_fitted(
     bold: bool = False,
 ) -> None:
     """Draw a line of text around a point, cut with an ellipsis where it is wider than the place."""
-    font = _font(size, bold)
+    text, font = drawable(text, _font(size, bold))
     shown = text
     while shown and draw.textlength(shown, font=font) > width:
         text = text[:-1]

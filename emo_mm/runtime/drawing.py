@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from emo_mm.runtime.colours import Colour, readable_on
+from emo_mm.runtime.fonts import Font, drawable
 from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _TOP = 5  # classes that are named on a classified photograph
 _MASK_SHARE = 0.55  # of the class colour in a segmented photograph
@@ -93,7 +92,9 @@ def _with_mask(pixels: np.ndarray, found: Segmentation, colours: Sequence[Colour
 
 def _write_name(draw: ImageDraw.ImageDraw, corner: tuple[float, float], name: str, colour: Colour, font: Font) -> None:
     """Write a name on a ground of its colour whose upper left corner is there, or where the picture has room for it."""
-    width, height = draw.textlength(name, font=font) + 2 * _MARGIN, _line_height(font)
+    height = _line_height(font)
+    name, font = drawable(name, font)
+    width = draw.textlength(name, font=font) + 2 * _MARGIN
     x = max(0, min(corner[0], draw.im.size[0] - width))
     y = max(0, min(corner[1], draw.im.size[1] - height))
     draw.rectangle((x, y, x + width, y + height), fill=colour)

@@ -264,8 +264,9 @@ TREES: dict[str, tuple[str, Tree, bool]] = {
     'folders, no validation': ('cls', lambda root: write_folders(root, splits=('train',)), False),
     'folders, image empty': ('cls', then(write_folders, emptied('val/paper/1.png')), False),
     'folders, class without an image': ('cls', then(write_folders, removed('train/glass/0.png')), False),
-    'folders, other classes': ('cls', then(write_folders, removed('val/glass')), False),
-    'folders, hidden folder': ('cls', then(write_folders, lambda root: (root / 'train' / '.x').mkdir()), False),
+    'folders, a class without images for validation': ('cls', then(write_folders, removed('val/glass')), True),
+    'folders, a class that only the validation has': ('cls', then(write_folders, removed('train/glass')), False),
+    'folders, hidden folder': ('cls', then(write_folders, lambda root: (root / 'train' / '.x').mkdir()), True),
     'folders, type that is not read': ('cls', then(write_folders, emptied('train/glass/x.webp')), True),
     'folders, images without a class': ('cls', flat_folders, False),
 }  # fmt: skip

@@ -157,3 +157,9 @@ def test_confusion_matrix_is_darkest_where_all_of_a_class_went(tmp_path):
     confusion_matrix_figure(np.zeros((40, 40), int), [str(index) for index in range(40)], tmp_path / 'large.png')
     with pytest.raises(ValueError, match=r'shape \(2, 3\) for 2 classes'):
         confusion_matrix_figure(np.zeros((2, 3)), CLASSES, tmp_path / 'c.png')
+
+
+def test_names_of_any_script_and_with_signs_of_mathematics_are_drawn(tmp_path):
+    names = ('Кот', '$a', 'a_b$', '100%')
+    confusion_matrix_figure(np.eye(4, dtype=np.int64), names, tmp_path / 'matrix.png')
+    assert (tmp_path / 'matrix.png').is_file()

@@ -24,6 +24,7 @@ from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.splits import SPLITS, DataRequest, count, needed_splits, shortlist
+from emo_mm.data.splitting import SEED, Item, divide, parse_ratios
 from emo_mm.errors import UserError
 from emo_mm.files import atomic_write
 
@@ -178,11 +179,15 @@ class Found(Generic[CheckedT]):
         root: The folder.
         names: Its classes.
         splits: The splits found, by name (``train``, ``val``, ``test``).
+        lists: Folder for lists that a run reads in the place of what lies in the root, see ``Layout.texts``.
+        told: What else a user should read about the splits.
     """
 
     root: Path
     names: Names
     splits: dict[str, CheckedT]
+    lists: Path = Path('checked_data')
+    told: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -190,12 +195,12 @@ class Found(Generic[CheckedT]):
         return self.names.classes
 
     def split(self, name: str) -> CheckedT:
-        """Return a split; that of ``val`` where there is no such one."""
-        return self.splits[name if name in self.splits else 'val']
+        """Return a split; that of ``val`` where there is no such one, or else that of ``train``."""
+        return next(self.splits[one] for one in (name, 'val', 'train') if one in self.splits)
 
     def lines(self) -> list[str]:
         """Return lines to print: where the classes come from, and what each split holds."""
-        lines = []
+        lines = list(self.told)
         if self.names.source:
             number = count(len(self.classes), 'class', 'classes')
             lines.append(f'{number} from {self.names.source}: {shortlist(self.classes)}')
@@ -270,7 +275,9 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
     def recognises(self, request: DataRequest) -> bool:
         """Tell whether a folder looks like one of this layout, be it whole or not."""
         try:
-            return any(self.find(request, split) is not None for split in SPLITS)
+            if any(self.find(request, split) is not None for split in SPLITS):
+                return True
+            return request.split is not None and self.undivided(request) is not None
         except UserError:  # there is too much of it, or what was named is not there
             return True
 
@@ -285,7 +292,14 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
             raise self.absent(request.root, split)
         return place
 
-    def resolve(self, request: DataRequest, training: bool = True, tolerant: bool = False) -> Found[CheckedT]:
+    def resolve(
+        self,
+        request: DataRequest,
+        training: bool = True,
+        tolerant: bool = False,
+        validating: bool = True,
+        lists: Path = Path('checked_data'),
+    ) -> Found[CheckedT]:
         """Find and check the splits of a data set.
 
         Args:
@@ -293,17 +307,91 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
             training: Whether train and val are needed (test is taken if there is one), or only test (val if there is
                 none).
             tolerant: Whether faults of single images and annotations are left to ``content``.
+            validating: Whether a training needs val.
+            lists: Folder of the lists that a run reads; nothing is written here.
 
         Raises:
             UserError: If a split cannot be found, is faulty, or does not go with the others.
         """
         root = request.root
-        splits = needed_splits(request, training, self.find)
-        parts = {split: self.read(self.place(request, split), tolerant) for split in splits}
+        told: tuple[str, ...] = ()
+        if request.split:
+            parts, told = self._divided(request, training, tolerant, lists)
+        elif request.split_seed is not None or request.no_groups:
+            raise UserError('--split-seed and --no-groups say how --split divides; give it too')
+        else:
+            splits = needed_splits(request, training, self.find, validating)
+            parts = {split: self.read(self._place(request, split, training), tolerant) for split in splits}
         names = self.agree(root, parts, request, tolerant)
-        return Found(
-            root, names, {split: self.check(root, split, part, names, tolerant) for split, part in parts.items()}
+        checked = {split: self.check(root, split, part, names, tolerant) for split, part in parts.items()}
+        return Found(root, names, checked, lists, told)
+
+    def _place(self, request: DataRequest, split: str, training: bool) -> PlaceT:
+        """Return where a split lies, or tell how a training goes without it."""
+        place = self.find(request, split)
+        if place is not None:
+            return place
+        ways = []
+        if training and self.divisible:
+            ways.append('cut it from the other images with --split 0.8/0.2 (train/val)')
+        if training and split == 'val':
+            ways.append('train without it by --no-val')
+        error = self.absent(request.root, split)
+        raise UserError('; or '.join([str(error), *ways])) if ways else error
+
+    # --- a folder without splits
+    divisible: ClassVar[bool] = False
+
+    def undivided(self, request: DataRequest) -> PlaceT | None:
+        """Return where a data set lies that has no splits; None if it is not there."""
+        return None
+
+    def items(self, part: PartT) -> list[Item]:
+        """Return the images that were read, with their classes."""
+        raise NotImplementedError
+
+    def subset(self, part: PartT, kept: Sequence[int], target: Path) -> PartT:
+        """Return what was read, with some of its ``items`` only.
+
+        Args:
+            part: What was read.
+            kept: Indices of the items.
+            target: Where its list will be, without its ending.
+        """
+        raise NotImplementedError
+
+    def texts(self, found: Found[CheckedT]) -> dict[Path, str]:
+        """Return the lists that must be written before a run reads the splits that were found."""
+        return {}
+
+    def _divided(
+        self, request: DataRequest, training: bool, tolerant: bool, lists: Path
+    ) -> tuple[dict[str, PartT], tuple[str, ...]]:
+        """Return the splits of a data set that has none, by ``--split``; and what to say about them."""
+        ratios = parse_ratios(request.split or '')
+        if not self.divisible:
+            raise UserError(f'--split: {self.name} are not divided here; make the splits, then leave --split out')
+        for split in [split for split in ratios if split != 'train']:
+            if self.find(request, split) is not None:
+                raise UserError(f'--split: {request.root} has a {split} split already; leave --split out')
+        place = self.find(request, 'train') or self.undivided(request)
+        if place is None:
+            raise self.absent(request.root, 'train')
+        whole = self.read(place, tolerant)
+        items = self.items(whole)
+        seed = SEED if request.split_seed is None else request.split_seed
+        divided = divide(items, ratios, seed, not request.no_groups)
+        parts = {split: self.subset(whole, kept, lists / f'split_{split}') for split, kept in divided.kept.items()}
+        numbers = ', '.join(f'{split} {len(kept)}' for split, kept in divided.kept.items())
+        told = (
+            f'--split {request.split}: {count(len(items), "image")} divided into {numbers} (seed {seed}); {divided.how}'
         )
+        if 'test' not in parts and self.find(request, 'test') is not None:
+            parts['test'] = self.read(self.place(request, 'test'), tolerant)
+        if not training:
+            tested = 'test' if 'test' in parts else 'val'
+            parts = {tested: parts[tested]}
+        return parts, (told,)
 
     # --- what the doctor shows beyond that
     def title(self, root: Path, split: str, place: PlaceT) -> str:
@@ -410,6 +498,8 @@ def same_folders(view: ConfigView, request: DataRequest) -> bool:
         return False
     for split in view.read_splits:
         dataset = view.only_dataset(split.name).node
+        if not split.datasets:  # a training without val
+            continue
         if dataset_classes(dataset, view.task.scope) is None:
             return False
         if not all(folder and (request.root / folder).is_dir() for folder in image_prefixes(dataset)):

@@ -7,9 +7,13 @@ from pathlib import Path
 
 from emo_mm.config.edits import Change, Edit, Part
 from emo_mm.config.names import find_config
+from emo_mm.config.parts import type_name
 from emo_mm.config.view import ConfigView
 from emo_mm.engine.options import RunOptions
 from emo_mm.errors import UserError
+
+_VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
+_BY_VALIDATION = ('EarlyStoppingHook',)  # hooks that fail without its metrics
 
 
 def lone_class(view: ConfigView, options: RunOptions) -> Change:
@@ -38,6 +42,28 @@ def keep_empty(view: ConfigView, options: RunOptions) -> Change:
     return Change(tuple(edit for part in parts for edit in part.edit(filter_empty_gt=False)))
 
 
+def no_validation(view: ConfigView, options: RunOptions) -> Change:
+    """Train without validation, if asked for; without its metrics no checkpoint is the best.
+
+    Raises:
+        UserError: If a validation split is given, or asked for, all the same.
+    """
+    if not getattr(options, 'no_val', False):
+        return Change()
+    data = options.data
+    for flag, given in (('--val-ann', data.val_ann), ('--val-images', data.val_images), ('--split', data.split)):
+        if given is not None:
+            raise UserError(f'--no-val and {flag} exclude each other; leave one out')
+    best = ('save_best', 'rule', 'greater_keys', 'less_keys')
+    hook = view.hooks.get('checkpoint')
+    kept = () if hook is None else hook.remove(*best)
+    stopping = [one for one in view.custom_hooks if type_name(one) in _BY_VALIDATION]
+    others = [one for one in view.custom_hooks if one not in stopping]
+    hooks = (Edit('custom_hooks', others),) if stopping else ()
+    words = ', and without '.join(['without validation: the last checkpoint stays', *map(type_name, stopping)])
+    return Change((*(Edit(key, None) for key in _VALIDATION), *kept, *hooks), (words,))
+
+
 def data_set(view: ConfigView, options: RunOptions) -> Change:
     """Put the user's data into the config, or check that the config's own are there and fit it."""
     from emo_mm.data.apply import apply_data
@@ -45,7 +71,10 @@ def data_set(view: ConfigView, options: RunOptions) -> Change:
 
     checked = options.check is not None
     if options.data.given:
-        return apply_data(view, options.data, tolerant=checked)
+        write = not options.dry_run
+        if write:
+            check_work_dir(Path(view.cfg.work_dir))
+        return apply_data(view, options.data, tolerant=checked, write=write)
     return Change(lines=tuple(check_data(view, tolerant=checked)))
 
 

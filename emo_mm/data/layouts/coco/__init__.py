@@ -28,6 +28,7 @@ from emo_mm.data.layouts.coco.entries import HARMLESS, is_number
 from emo_mm.data.layouts.coco.file import (
     CocoFile,
     count_boxes,
+    file_of,
     oddities,
     read_annotations,
     repaired_annotations,
@@ -38,11 +39,13 @@ from emo_mm.data.layouts.coco.find import (
     find_image_dir,
     require_images,
     split_of,
+    undivided_file,
 )
 from emo_mm.data.layouts.coco.names import meant_images, spelling_note
 from emo_mm.data.layouts.coco.repair import Content as FileContent
 from emo_mm.data.layouts.coco.repair import ordered
 from emo_mm.data.splits import SPLITS, DataRequest, count, inside, locate, read_classes, shortlist
+from emo_mm.data.splitting import Item
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
 
@@ -70,6 +73,7 @@ class CocoPart:
 
     file: CocoFile
     image_dir: Path
+    divided: dict[str, Any] | None = None  # the content of a file that is still to be written
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class CocoSplit(Checked):
         classes: These classes.
         file: All that the annotation file holds.
         notes: Oddities that are no faults.
+        divided: The content of the annotation file, where it is still to be written.
     """
 
     ann_file: str
@@ -95,6 +100,7 @@ class CocoSplit(Checked):
     classes: tuple[str, ...]
     file: CocoFile
     notes: tuple[str, ...] = ()
+    divided: dict[str, Any] | None = None
 
     def line(self) -> str:
         """Return the file, its images found and listed, boxes and classes."""
@@ -179,11 +185,43 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
             classes=names.classes,
             file=file,
             notes=(*file.repairs, *order_notes(file.classes, names.classes), *oddities(file, names.classes)),
+            divided=part.divided,
         )
 
     def recognises(self, request: DataRequest) -> bool:
         """Tell whether there is an annotation file, be it named for a split or not."""
         return super().recognises(request) or bool(annotation_files(request.root))
+
+    # --- a folder without splits
+    divisible = True
+
+    def undivided(self, request: DataRequest) -> CocoPlace | None:
+        """Return the only annotation file."""
+        path, images = undivided_file(request.root), request.images('train')
+        if path is None:
+            return None
+        image_dir = locate(request.root, images, '--train-images') if images else None
+        return CocoPlace(request.root, 'train', path, image_dir)
+
+    def items(self, part: CocoPart) -> list[Item]:
+        """Return the images with the classes of their boxes."""
+        return [Item(name, labels) for name, labels in zip(part.file.images, part.file.listed, strict=True)]
+
+    def subset(self, part: CocoPart, kept: Sequence[int], target: Path) -> CocoPart:
+        """Return the file with some of its images and their boxes."""
+        whole = repaired_annotations(part.file.path, masks=False).content
+        named = [{**image, 'file_name': name} for image, name in zip(whole['images'], part.file.images, strict=True)]
+        images = [named[index] for index in kept]
+        ids = {image['id'] for image in images}
+        content = {**whole, 'images': images}
+        if 'annotations' in whole:
+            content['annotations'] = [box for box in whole['annotations'] if box['image_id'] in ids]
+        return CocoPart(file_of(target.with_suffix('.json'), content), part.image_dir, content)
+
+    def texts(self, found: Found[CocoSplit]) -> dict[Path, str]:
+        """Return the annotation files of splits that were made."""
+        made = [split for split in found.splits.values() if split.divided is not None]
+        return {split.file.path: json.dumps(split.divided) for split in made}
 
     # --- what the doctor shows beyond that
     def title(self, root: Path, split: str, place: CocoPlace) -> str:

@@ -133,7 +133,21 @@ _ENCODINGS = {'utf-8-sig': 'UTF-8 with a byte order mark'}
 @lru_cache(maxsize=8)
 def _read(path: Path, _mtime: int, _size: int, masks: bool) -> CocoFile:
     repaired = repaired_annotations(path, masks)
-    content = repaired.content
+    return file_of(path, repaired.content, repaired.notes, masks)
+
+
+def file_of(path: Path, content: dict[str, Any], repairs: tuple[str, ...] = (), masks: bool = False) -> CocoFile:
+    """Return what an annotation file holds, or will hold.
+
+    Args:
+        path: The file, for messages.
+        content: Its content.
+        repairs: How the content differs from what is written in the file.
+        masks: Whether masks are trained on.
+
+    Raises:
+        UserError: If it is no such file.
+    """
     images = entries_of(path, content, 'images')
     if not images:
         raise UserError(f'{path}: lists no images')
@@ -164,7 +178,7 @@ def _read(path: Path, _mtime: int, _size: int, masks: bool) -> CocoFile:
         faults=(*faulty_images(images), *(box.fault for box in boxes if box.fault is not None)),
         without_boxes=tuple(index for index in range(len(images)) if index not in kept),
         listed=_listed(boxes, len(images)),
-        repairs=repaired.notes,
+        repairs=repairs,
         places=_places(annotations, boxes, list(name_of.values())),
     )
 

@@ -26,6 +26,10 @@ ANNOTATION_PATTERNS = (
 OTHER_TASKS = frozenset(('captions', 'keypoints', 'panoptic', 'stuff', 'info'))
 
 
+# What tools call the file of a data set without splits: CVAT, Roboflow, Label Studio.
+_UNDIVIDED = ('annotations.json', 'instances_default.json', '_annotations.coco.json', 'result.json', 'coco.json')
+
+
 def find_annotations(root: Path, split: str) -> Path | None:
     """Return the annotation file of a split, by its usual places and names.
 
@@ -50,6 +54,21 @@ def _only_file(root: Path, split: str) -> Path | None:
     """Return the only COCO file in the folder of a split, whatever its name."""
     found = [path for name in SPLIT_NAMES[split] for path in root.glob(f'{name}/*.json') if _is_coco(path)]
     return found[0] if len(found) == 1 else None
+
+
+def undivided_file(root: Path) -> Path | None:
+    """Return the annotation file of a data set without splits: one of a usual name, or the only one.
+
+    Raises:
+        UserError: If several files may be meant.
+    """
+    listed = sorted([*root.glob('*.json'), *root.glob('*/*.json')])
+    found = [path for path in listed if path.name in _UNDIVIDED]
+    found = found or [path for path in listed if not _words(path) & OTHER_TASKS and _is_coco(path)]
+    if len(found) > 1:
+        options = shortlist(inside(root, path) for path in found)
+        raise UserError(f'{root}: several annotation files may be meant: {options}; pick with --train-ann')
+    return found[0] if found else None
 
 
 def annotation_files(root: Path) -> list[Path]:

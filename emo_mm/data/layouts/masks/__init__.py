@@ -8,8 +8,8 @@ Known without further options: ``img_dir/{train,val,test}`` with ``ann_dir/...``
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,7 +37,14 @@ from emo_mm.data.layouts.masks.labels import (
     require_labels,
     spread,
 )
-from emo_mm.data.layouts.masks.pairs import MASK_FOLDERS, MASK_SUFFIXES, MaskPairs, find_folders, pair_up
+from emo_mm.data.layouts.masks.pairs import (
+    MASK_FOLDERS,
+    MASK_SUFFIXES,
+    MaskPairs,
+    find_folders,
+    pair_up,
+    undivided_folders,
+)
 from emo_mm.data.splits import (
     SPLITS,
     DataRequest,
@@ -47,6 +54,7 @@ from emo_mm.data.splits import (
     read_classes,
     shortlist,
 )
+from emo_mm.data.splitting import Item
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
 
@@ -150,6 +158,26 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
             return True
         return any(files_under(place[1], MASK_SUFFIXES) for place in places if place is not None)
 
+    # --- a folder without splits
+    divisible = True
+
+    def undivided(self, request: DataRequest) -> tuple[Path, Path] | None:
+        """Return the folder of the images and that of the masks."""
+        return undivided_folders(request.root)
+
+    def items(self, part: MaskPairs) -> list[Item]:
+        """Return the pairs; their classes are not looked at."""
+        return [Item(f'{stem}{part.image_suffix}') for stem in part.stems]
+
+    def subset(self, part: MaskPairs, kept: Sequence[int], target: Path) -> MaskPairs:
+        """Return some of the pairs."""
+        return replace(part, stems=tuple(part.stems[index] for index in kept), list_file=target.with_suffix('.txt'))
+
+    def texts(self, found: Found[MaskSplit]) -> dict[Path, str]:
+        """Return the lists of the pairs of splits that were made."""
+        made = [split.pairs for split in found.splits.values()]
+        return {pairs.list_file: '\n'.join([*pairs.stems, '']) for pairs in made if pairs.list_file}
+
     # --- what the doctor shows beyond that
     def look(self, place: tuple[Path, Path]) -> str:
         """Return the command that shows which names have no partner."""
@@ -174,7 +202,9 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
             reduce_zero_label=False,
             metainfo={'classes': found.classes, 'palette': list(found.names.palette)},
         )
-        return (*reading.part.remove('ann_file'), *folders)
+        listed = split.pairs.list_file
+        names = reading.part.edit(ann_file=listed.as_posix()) if listed else reading.part.remove('ann_file')
+        return (*names, *folders)
 
     def finish(self, view: ConfigView, found: Found[MaskSplit]) -> Change:
         """Let the pipelines keep label 0 too.

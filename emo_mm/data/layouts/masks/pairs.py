@@ -27,6 +27,7 @@ class MaskPairs:
         image_suffix: End of every image's name.
         mask_suffix: End of every mask's name.
         stems: What image and mask names share, subfolders included.
+        list_file: List of the stems, where they are not all that lie there.
     """
 
     image_dir: Path
@@ -34,6 +35,7 @@ class MaskPairs:
     image_suffix: str
     mask_suffix: str
     stems: tuple[str, ...]
+    list_file: Path | None = None
 
     def image(self, stem: str) -> Path:
         """Return the path of one image."""
@@ -53,6 +55,12 @@ def find_folders(root: Path, split: str) -> tuple[Path, Path] | None:
         for masks in MASK_FOLDERS
         for first, second in (((images, name), (masks, name)), ((name, images), (name, masks)))
     )
+    return next((pair for pair in pairs if pair[0].is_dir() and pair[1].is_dir()), None)
+
+
+def undivided_folders(root: Path) -> tuple[Path, Path] | None:
+    """Return the image and the mask folder of a data set without splits, by their usual names."""
+    pairs = ((root / images, root / masks) for images in IMAGE_FOLDERS for masks in MASK_FOLDERS)
     return next((pair for pair in pairs if pair[0].is_dir() and pair[1].is_dir()), None)
 
 
