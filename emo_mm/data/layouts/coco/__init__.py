@@ -344,6 +344,8 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
 
     def repaired(self, view: ConfigView, reading: Reading, target: Path, write: bool) -> Change:
         """Write what an annotation file should hold where it is not so, for the data set and its evaluator to read."""
+        if not write and not reading.path(reading.dataset['ann_file']).exists():
+            return Change()  # a list that a dry run does not write
         file = _file_of(reading, tolerant=True)
         if not file.repairs and not order_notes(file.classes, reading.classes or ()):
             return Change()
