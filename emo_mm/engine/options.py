@@ -59,6 +59,7 @@ class TrainOptions(RunOptions):
         seed: Seed of the random number generators.
         skip_non_finite: Skip up to this many steps whose loss or gradients are not finite, instead of stopping at the
             first.
+        track: Log to these trackers too, with commas between them.
     """
 
     resume: str | None = None
@@ -70,6 +71,7 @@ class TrainOptions(RunOptions):
     lr: float | None = None
     seed: int | None = None
     skip_non_finite: int = 0
+    track: str | None = None
 
 
 @dataclass

@@ -15,7 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from emo_mm.engine.options import TrainOptions
     from emo_mm.engine.run_arguments import add_run_arguments
 
-    own = {'resume': Argument(metavar='FILE', optional_value='auto'), 'weights': Argument(metavar='W')}
+    own = {
+        'resume': Argument(metavar='FILE', optional_value='auto'),
+        'weights': Argument(metavar='W'),
+        'track': Argument(metavar='T,...', values='tensorboard, wandb, mlflow'),
+    }
     add_run_arguments(parser, TrainOptions, own)
 
 
