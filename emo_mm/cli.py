@@ -21,6 +21,7 @@ from emo_mm.engine import test_command, train_command
 from emo_mm.errors import MismatchError, UserError, printable
 from emo_mm.export import command as export_command
 from emo_mm.predict import command as predict_command
+from emo_mm.runtime import seal_command
 from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 from emo_mm.weights import command as weights_command
@@ -52,6 +53,7 @@ COMMANDS: tuple[Command, ...] = (
     test_command,
     export_command,
     predict_command,
+    seal_command,
     data_command,
     weights_command,
     benchmark_command,

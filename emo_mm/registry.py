@@ -17,6 +17,7 @@ from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_INITIALIZERS
 from mmengine.registry import Registry
 
@@ -90,6 +91,7 @@ TRANSFORMS = LazyRegistry(
     },
 )
 METRICS = LazyRegistry('metric', MMENGINE_METRICS, {})
+VISBACKENDS = LazyRegistry('visualization backend', MMENGINE_VISBACKENDS, {'Tracker': 'emo_mm.engine.trackers'})
 INITIALIZERS = LazyRegistry(
     'weight initializer',
     MMENGINE_INITIALIZERS,

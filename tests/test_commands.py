@@ -26,6 +26,7 @@ from emo_mm.engine.run_arguments import read_run_options
 from emo_mm.export.formats import format_names
 from emo_mm.export.options import ExportOptions
 from emo_mm.predict.options import DISPLAY_THRESHOLD, PredictOptions
+from emo_mm.runtime.seal_command import SealOptions
 from emo_mm.weights.command import ConvertOptions
 
 RUN = (
@@ -38,11 +39,12 @@ FLAGS = {
     'list': 'task paths',
     'doctor': 'data',
     'train': RUN + 'config resume amp auto-scale-lr weights epochs iters lr seed keep-empty skip-non-finite '
-    'anchors input patience freeze class-weights balance device no-val',
+    'anchors input patience freeze class-weights balance device no-val track',
     'test': RUN + 'config checkpoint out show-dir format-only reduced-decoding',
     'export': 'model weights format input dynamic batch nms half int8 uint8 logits calibration images data-root out '
     'tolerance threads',
     'predict': 'sources model weights out save-json save-images save-masks coco-ids batch score-threshold compile',
+    'seal': 'file',
     'data shapes': 'root num-train num-val seed',
     'weights convert': 'source out to format',
     'benchmark': 'models suite size batch runtime mode dtype device threads baseline rounds seconds quick images '
@@ -56,6 +58,7 @@ OPTIONS = {
     'test': (EvaluateOptions, DataRequest),
     'export': (ExportOptions,),
     'predict': (PredictOptions,),
+    'seal': (SealOptions,),
     'data shapes': (ShapesOptions,),
     'weights convert': (ConvertOptions,),
     'benchmark': (BenchmarkOptions, WhatToDo),

@@ -70,6 +70,7 @@ class TrainOptions(RunOptions):
         balance: Repeat images with rare classes.
         device: What to train on: ``cpu``, ``cuda`` or ``cuda:N``; a GPU if not given and there is one.
         no_val: Train without validation, where there are no images for it.
+        track: Log to these trackers too, with commas between them.
     """
 
     resume: str | None = None
@@ -90,6 +91,7 @@ class TrainOptions(RunOptions):
     balance: bool = False
     device: str | None = None
     no_val: bool = False
+    track: str | None = None
 
 
 @dataclass

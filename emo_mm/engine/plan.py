@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from emo_mm.compat import register_toolbox
-from emo_mm.config.check import check_arguments
 from emo_mm.config.edits import Change, apply_edits
 from emo_mm.config.names import get_config
 from emo_mm.config.view import Purpose, check_parts, read_view
 from emo_mm.config.widths import check_widths
 from emo_mm.engine.options import EvaluateOptions, RunOptions, TrainOptions
-from emo_mm.engine.steps import anchors, balance, data, devices, hooks, input_size, loaders, schedule, start, testing
+from emo_mm.engine.overrides import merge
+from emo_mm.engine.steps import (
+    anchors,
+    balance,
+    data,
+    devices,
+    hooks,
+    input_size,
+    loaders,
+    monitors,
+    schedule,
+    start,
+    testing,
+    trackers,
+)
 from emo_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +35,7 @@ Step = Callable[[Any, Any], Change]
 
 # What every run does first: data, then what reads them.
 RUN: tuple[Step, ...] = (
+    monitors.watched_metrics,
     data.lone_class,
     data.keep_empty,
     data.no_validation,
@@ -35,6 +47,7 @@ RUN: tuple[Step, ...] = (
     loaders.batches,
     loaders.cache,
     loaders.coco_metric,
+    trackers.local_log,
 )
 # What a training adds: what fits it to the data, start, schedule, devices, hooks.
 # Resuming comes late: it looks at all that was decided.
@@ -44,6 +57,8 @@ TRAIN: tuple[Step, ...] = (
     input_size.input_size,
     input_size.small_boxes,
     anchors.anchors,
+    trackers.track,
+    trackers.local_log,
     start.weights,
     start.freeze,
     schedule.length,
@@ -149,39 +164,6 @@ def take(cfg: Config, steps: Sequence[Step], options: RunOptions, purpose: Purpo
         lines += change.lines
     return lines, edits
 
-
-def merge(cfg: Config, changes: dict[str, Any]) -> None:
-    """Merge dotted keys into a config.
-
-    Raises:
-        UserError: If the first part of a key is one that nothing reads, or a value does not fit.
-    """
-    known = set(cfg.keys()) | _RUNNER_KEYS
-    for key in changes:
-        first = key.split('.')[0]
-        if first not in known:
-            near = difflib.get_close_matches(first, known, n=1)
-            hint = f'; did you mean {near[0]}?' if near else ''
-            raise UserError(f'--cfg-options {key}: the config has no {first!r}{hint}')
-    try:
-        cfg.merge_from_dict(changes)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(f'--cfg-options {" ".join(changes)}: {error}') from error
-    register_toolbox(cfg.default_scope)
-    try:
-        check_arguments(cfg, changes)
-    except UserError as error:
-        raise UserError(f'--cfg-options {error}') from None
-
-
-# What mmengine's Runner and the entry points read from a config, beside what a config of ours has.
-_RUNNER_KEYS = {
-    'auto_scale_lr', 'cfg', 'compile', 'custom_hooks', 'custom_imports', 'data_preprocessor', 'default_hooks',
-    'default_scope', 'env_cfg', 'experiment_name', 'find_unused_parameters', 'launcher', 'load_from', 'log_level',
-    'log_processor', 'model', 'model_wrapper_cfg', 'optim_wrapper', 'param_scheduler', 'randomness', 'resume',
-    'runner_type', 'sync_bn', 'test_cfg', 'test_dataloader', 'test_evaluator', 'train_cfg', 'train_dataloader',
-    'val_cfg', 'val_dataloader', 'val_evaluator', 'visualizer', 'work_dir',
-}  # fmt: skip
 
 # number on the command line -> what it must be, in words, and whether it is
 _NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {

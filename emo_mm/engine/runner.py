@@ -52,7 +52,7 @@ def build_runner(cfg: Config, lines: list[str]) -> Runner:
     try:
         between_cpus = on_cpu and cfg.launcher != 'none'
         runner = cpu_runner(cfg, QuietRunner) if between_cpus else QuietRunner.from_cfg(cfg)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f'the config cannot be built: {explained(error)}') from error

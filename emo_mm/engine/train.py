@@ -41,7 +41,9 @@ def _run(cfg: Config, lines: list[str]) -> dict[str, Any]:
     from emo_mm.weights.loading import unwrapped
 
     runner = build_runner(cfg, lines)
+    _forget_trackers(runner)
     _drop_single_last_image(runner)
+    _take_single_images(runner)
     _fit_warm_up(runner)
     start = time.monotonic()
     try:
@@ -79,6 +81,17 @@ def fetch_weights(cfg: Config) -> None:
         raise UserError(f'{error}; or train from scratch: --weights none') from None
 
 
+def _forget_trackers(runner: Runner) -> None:
+    """Take trackers, which are built by now, out of the config that checkpoints carry.
+
+    Who is given a checkpoint shall not log to the accounts of others, and a checkpoint with types that no config of
+    ours has is no longer enough to predict.
+    """
+    visualizer = runner.cfg.get('visualizer') or {}
+    if visualizer.get('vis_backends'):
+        visualizer.vis_backends = [one for one in visualizer.vis_backends if one.get('type') != 'emo_mm.Tracker']
+
+
 def _drop_single_last_image(runner: Runner) -> None:
     """Drop the last batch of an epoch where it would hold one image alone.
 
@@ -97,6 +110,21 @@ def _drop_single_last_image(runner: Runner) -> None:
     if per_rank > batch_size > 1 and per_rank % batch_size == 1:
         loader['drop_last'] = True
         runner.logger.info(f'{per_rank} images in batches of {batch_size}: the single image left over is dropped')
+
+
+def _take_single_images(runner: Runner) -> None:
+    """Let a training work whose batches hold one image each, and say what that costs."""
+    from emo_mm.engine.single_image import norm_single_pixels
+
+    loader = runner._train_dataloader
+    dataset = loader['dataset']
+    known = not isinstance(dataset, dict) and hasattr(dataset, '__len__')
+    one_image = known and -(-len(dataset) // runner.world_size) == 1
+    if (loader.get('batch_size') == 1 or one_image) and norm_single_pixels(runner.model):
+        runner.logger.info(
+            'batches of one image: BatchNorm layers whose map is a single pixel use their running averages; '
+            'larger batches train better'
+        )
 
 
 def _fit_warm_up(runner: Runner) -> None:

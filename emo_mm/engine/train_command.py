@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'freeze': Argument(metavar='STAGE', group=small),
         'class_weights': Argument(group=small),
         'balance': Argument(group=small),
+        'track': Argument(metavar='T,...', values='tensorboard, wandb, mlflow'),
     }
     add_run_arguments(parser, TrainOptions, own)
 

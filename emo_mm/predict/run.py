@@ -34,7 +34,7 @@ def predict(options: PredictOptions) -> int:
     """
     # Images of up to 179 million pixels are meant to be read; Pillow warns from half of that on.
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-    sources = find_sources(options.sources)  # before the model, which takes longer
+    sources = find_sources(options.sources, options.out)  # before the model, which takes longer
     predictor = open_predictor(options)
     writer = open_writer(options, predictor)
     tally = Tally()

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
+import warnings
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from emo_mm.errors import UserError
 
@@ -23,14 +28,38 @@ _UPRIGHT = {
 _ORIENTATION = 0x0112  # tag
 # Kinds of files that are opened, whatever they are called. Pillow knows more, and runs Ghostscript for some.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WEBP', 'GIF', 'PPM')
+# Kinds that Pillow opens where it was built with their decoder, or a plugin is installed: kind -> its feature, plugin.
+_WITH_A_DECODER = {'JPEG2000': ('jpg_2000', ''), 'AVIF': ('avif', 'pillow_avif'), 'HEIF': ('', 'pillow_heif')}
+_SEVERAL = ('TIFF', 'GIF', 'WEBP', 'PNG', 'AVIF')  # kinds that may hold pages or frames beyond the first
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # of one image; Pillow refuses more
+
+
+@lru_cache
+def readable_formats() -> tuple[str, ...]:
+    """Return the kinds of files that are opened here: those of every Pillow, and those that this one has a decoder for."""
+    return (*FORMATS, *(kind for kind, (feature, plugin) in _WITH_A_DECODER.items() if _decodes(feature, plugin)))
+
+
+def _decodes(feature: str, plugin: str) -> bool:
+    """Tell whether Pillow has a feature; if not, add it by a plugin where that is installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # older versions know fewer features
+        if feature and features.check(feature):
+            return True
+    if not plugin or find_spec(plugin) is None:
+        return False
+    module = import_module(plugin)
+    register = getattr(module, 'register_heif_opener', None)  # others register themselves
+    if register is not None:
+        register()
+    return True
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Return the pixels of an image file, (H, W, 3), uint8, red first.
 
     Grey, palette, CMYK and other images become RGB, transparency is dropped, 16 bits are cut to the upper 8, and a
-    photograph stands upright as its EXIF data say. An animation gives its first frame.
+    photograph stands upright as its EXIF data say. Of several pages or frames the first is used, with a warning.
 
     Raises:
         UserError: If the file is missing, empty, damaged, cut off, no image, or has more pixels than Pillow takes for
@@ -59,11 +88,12 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise UserError(f'{name}: is empty')
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=readable_formats()) as image:
+            _tell_of_others(image, data, name)
             if image.format != 'PNG':
                 return _pixels(image)
             image.verify()  # checksums, which Pillow skips where the pixels are
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # what was verified cannot be read
+        with Image.open(io.BytesIO(data), formats=readable_formats()) as image:  # what was verified cannot be read
             return _pixels(image)
     except Image.DecompressionBombError as error:
         raise UserError(f'{name}: is refused: {error}') from None
@@ -111,6 +141,19 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height of an opened image as its EXIF data turn it, from its header."""
     width, height = image.size
     return (height, width) if swaps_sides(image) else (width, height)
+
+
+def _tell_of_others(image: Image.Image, data: bytes, name: str) -> None:
+    """Warn of pages or frames beyond the first, which are not used."""
+    if image.format not in _SEVERAL:
+        return
+    try:
+        with Image.open(io.BytesIO(data), formats=(image.format,)) as another:  # looking for them moves its position
+            several = bool(getattr(another, 'is_animated', False))
+    except Exception:  # what is wrong is told when the pixels are read
+        return
+    if several:
+        logging.getLogger(__name__).warning('%s: has several pages or frames; the first is used', name)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

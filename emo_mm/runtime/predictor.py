@@ -186,8 +186,11 @@ class _Loaded:
 
 
 def _failed(item: Any, error: UserError | MemoryError) -> _Loaded:
-    name = f'an image of {item.shape}' if isinstance(item, np.ndarray) else item
+    in_memory = isinstance(item, np.ndarray)
+    name = f'an image of {item.shape}' if in_memory else str(item)
     reason = str(error) if isinstance(error, UserError) else f'{name}: does not fit into memory'
+    if not in_memory and name not in reason:
+        reason = f'{name}: {reason}'
     return _Loaded(item, None, (0, 0), None, reason)
 
 

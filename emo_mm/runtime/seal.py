@@ -22,7 +22,11 @@ from emo_mm.runtime.runtimes import runtime_of
 _NAME = b'emo_mm_sha256'
 _DIGITS = 64
 SIDECAR_KEY = 'file_sha256'  # beside the keys of the description
-_AGAIN = 'python -c "from emo_mm.runtime.seal import seal; seal(\'{path}\')"'
+_AGAIN = 'emo-mm seal {path}'
+_CHANGED = (
+    '{path}: is damaged, or was changed since it was exported: it does not match its checksum; export or copy it '
+    'again, or, if a tool changed it on purpose, accept it as it is: ' + _AGAIN
+)
 
 
 def sidecar(path: Path) -> Path:
@@ -88,10 +92,11 @@ def seal(path: str | Path) -> None:
 def check_seal(path: Path) -> None:
     """Check that a deployed file is as it was sealed.
 
-    A sidecar without a checksum, as earlier versions wrote it, is taken with a warning.
+    A sidecar without a checksum, as earlier versions wrote it, is taken with a warning, and so is a file that is whole
+    and has none, as other programs write it.
 
     Raises:
-        UserError: If it cannot be read, has no checksum at its end, or another one than it should.
+        UserError: If it cannot be read, is cut off, or has another checksum than it should.
     """
     try:
         if _place(path) == 'sidecar':
@@ -99,14 +104,65 @@ def check_seal(path: Path) -> None:
             return
         content, found = _split(path.read_bytes(), path.suffix)
         if found is None:
-            raise UserError(
-                f'{path}: is cut off, or was not written by emo-mm export: its checksum is missing; export it again, '
-                f'or accept it as it is: {_AGAIN.format(path=path)}'
-            )
-        if found != _digest(path, content):
-            raise UserError(f'{path}: is damaged: it does not match its checksum; export or copy it again')
+            _check_unsealed(path, content)
+        elif found != _digest(path, content):
+            raise UserError(_CHANGED.format(path=path))
     except OSError as error:
         raise UserError(f'{error.filename or path}: cannot be read: {error.strerror}') from None
+
+
+def _check_unsealed(path: Path, content: bytes) -> None:
+    """Warn of a file without a checksum at its end.
+
+    Raises:
+        UserError: If it is cut off.
+    """
+    if not _is_whole(content, path.suffix):
+        raise UserError(
+            f'{path}: is cut off, or was not written by emo-mm export: its checksum is missing; export or copy it again'
+        )
+    logging.getLogger(__name__).warning(
+        '%s: holds no checksum, as another program wrote it since it was exported, so damage cannot be detected; '
+        'accept it as it is: %s',
+        path,
+        _AGAIN.format(path=path),
+    )
+
+
+def _is_whole(content: bytes, suffix: str) -> bool:
+    """Tell whether a file without a checksum ends where its format says that it does."""
+    if suffix.lower() == '.xml':
+        return content.rstrip().endswith(b'>')
+    position = 0
+    while position < len(content):
+        field, position = _varint(content, position)
+        kind = field & 7
+        if field >> 3 == 0 or kind not in _LENGTHS:
+            return False
+        size = _LENGTHS[kind]
+        if size is None:
+            value, position = _varint(content, position)
+            size = value if kind == _BYTES else 0
+        position += size
+    return position == len(content) > 0
+
+
+# Kind of a field of a protocol buffer -> the length of its value; None where a number says it, or is it.
+_BYTES = 2
+_LENGTHS = {0: None, 1: 8, _BYTES: None, 5: 4}
+
+
+def _varint(content: bytes, position: int) -> tuple[int, int]:
+    """Return a number of a protocol buffer and the position behind it; 0, which no field has, where it is cut off."""
+    value = shift = 0
+    while position < len(content) and shift < 64:
+        byte = content[position]
+        position += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value, position
+    return 0, len(content) + 1
 
 
 def _check_sidecar(path: Path) -> None:
@@ -121,7 +177,7 @@ def _check_sidecar(path: Path) -> None:
             _AGAIN.format(path=path),
         )
     elif found != _digest(path, path.read_bytes(), text):
-        raise UserError(f'{path}: is damaged: it does not match its checksum; export or copy it again')
+        raise UserError(_CHANGED.format(path=path))
 
 
 def _place(path: Path) -> str:

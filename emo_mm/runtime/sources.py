@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import glob
+import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,11 +17,25 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from emo_mm.errors import UserError
-from emo_mm.runtime.images import MAX_PIXELS, decode_image, read_image
+from emo_mm.runtime.images import MAX_PIXELS, decode_image, read_image, readable_formats
 from emo_mm.web import DownloadError, answer
 
-IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.pgm', '.ppm', '.pbm'}
-VIDEO_SUFFIXES = {'.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv'}
+# End of a file's name -> the kind that must be readable, and what to install where it is not.
+_SUFFIXES = {
+    **dict.fromkeys(('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo'), ('JPEG', '')),
+    **dict.fromkeys(('.png', '.apng'), ('PNG', '')),
+    **dict.fromkeys(('.tif', '.tiff'), ('TIFF', '')),
+    **dict.fromkeys(('.pgm', '.ppm', '.pbm', '.pnm'), ('PPM', '')),
+    **{'.bmp': ('BMP', ''), '.webp': ('WEBP', ''), '.gif': ('GIF', '')},
+    **dict.fromkeys(('.jp2', '.j2k', '.jpf', '.jpx'), ('JPEG2000', 'a newer Pillow')),
+    **dict.fromkeys(('.avif',), ('AVIF', 'pip install pillow-avif-plugin')),
+    **dict.fromkeys(('.heic', '.heif'), ('HEIF', 'pip install pillow-heif')),
+}
+VIDEO_SUFFIXES = {
+    *('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.3gp', '.ts', '.mts', '.m2ts')
+}
+_OPENCV = 'pip install opencv-python-headless'
+_OF_SYSTEMS = {'__MACOSX', 'Thumbs.db', 'desktop.ini'}  # what systems leave in folders, beside names with a dot before
 MAX_DOWNLOAD = 256 * 2**20  # bytes
 STALL_SECONDS = 20.0
 MAX_SECONDS = 300.0
@@ -56,12 +73,14 @@ class Source:
     count: int | None
 
 
-def find_sources(specs: Sequence[str]) -> list[Source]:
-    """Return what the user named, in order.
+def find_sources(specs: Sequence[str], out: str | Path | None = None) -> list[Source]:
+    """Return what the user named, in order; a warning tells what of a folder is left out.
 
     Args:
-        specs: Paths of images, videos and folders (whose images are taken, subfolders included), globs, ``http(s)``
-            addresses of images, and indices of cameras.
+        specs: Paths of images, videos and folders (whose images and videos are taken, subfolders included, but for
+            hidden ones), globs, ``http(s)`` addresses of images, and indices of cameras.
+        out: Folder of what is saved. Files in it are no sources where it lies in a folder that is one: an earlier run
+            saved them.
 
     Raises:
         UserError: If something named is not there, or a folder or a glob has no image.
@@ -69,16 +88,16 @@ def find_sources(specs: Sequence[str]) -> list[Source]:
     keys: set[str] = set()
     sources: list[Source] = []
     for spec in specs:
-        sources += _sources_of(spec, keys)
+        sources += _sources_of(spec, keys, None if out is None else Path(out))
     return sources
 
 
-def _sources_of(spec: str, keys: set[str]) -> list[Source]:
+def _sources_of(spec: str, keys: set[str], out: Path | None) -> list[Source]:
     path = Path(spec)
     if '://' in spec:
         return [_address(spec, keys)]
     if path.is_dir():
-        return _folder(path, spec, keys)
+        return _folder(path, spec, keys, out)
     if path.exists():
         return [_file(path, path.stem, keys)]
     if spec.isdecimal():
@@ -97,11 +116,56 @@ def _address(url: str, keys: set[str]) -> Source:
     return _single(Item(url, key, partial(_download, url)))
 
 
-def _folder(folder: Path, spec: str, keys: set[str]) -> list[Source]:
-    found = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+def _folder(folder: Path, spec: str, keys: set[str], out: Path | None) -> list[Source]:
+    files = [p for p in sorted(folder.rglob('*')) if p.is_file() and not _is_hidden(p.relative_to(folder))]
+    saved = [p for p in files if out is not None and _is_saved(p, folder, out)]
+    reasons = {p: _why_not(p) for p in files if p not in saved}
+    found = [p for p, reason in reasons.items() if reason is None]
+    others = _counted({p: reason for p, reason in reasons.items() if reason is not None})
+    if saved:
+        others = [*others, f'{len(saved)} that {"was" if len(saved) == 1 else "were"} saved in {out}']
+    left_out = ', '.join(others)
     if not found:
-        raise UserError(f'{spec}: the folder has no images ({", ".join(sorted(IMAGE_SUFFIXES))})')
+        suffixes = ', '.join(sorted(suffix for suffix in _SUFFIXES if _is_readable(suffix)))
+        raise UserError(f'{spec}: the folder has no images ({suffixes}){f", but {left_out}" if left_out else ""}')
+    if left_out:
+        logging.getLogger(__name__).warning('%s: left out: %s', spec, left_out)
     return [_file(p, p.relative_to(folder).with_suffix('').as_posix(), keys) for p in found]
+
+
+def _is_hidden(path: Path) -> bool:
+    """Tell whether a path in a folder is one that systems and programs keep for themselves."""
+    return any(part.startswith('.') or part in _OF_SYSTEMS for part in path.parts)
+
+
+def _is_saved(path: Path, folder: Path, out: Path) -> bool:
+    """Tell whether a file lies in the folder of what is saved, which lies in a folder of sources."""
+    inner = out.resolve()
+    return folder.resolve() in inner.parents and inner in path.resolve().parents
+
+
+def _why_not(path: Path) -> str | None:
+    """Return what a file needs to be predicted; None if it can be, an empty text if nothing helps."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        if _is_text(path):  # a program in TypeScript, a playlist
+            return ''
+        return None if find_spec('cv2') is not None else _OPENCV
+    if suffix not in _SUFFIXES:
+        return ''
+    return None if _is_readable(suffix) else _SUFFIXES[suffix][1]
+
+
+def _is_readable(suffix: str) -> bool:
+    return _SUFFIXES[suffix][0] in readable_formats()
+
+
+def _counted(reasons: Mapping[Path, str]) -> list[str]:
+    """Return how many files there are of each suffix, with what would make them readable."""
+    kinds = Counter((path.suffix.lower() or 'without a suffix', reason) for path, reason in reasons.items())
+    return [
+        f'{number} {suffix}{f" ({reason})" if reason else ""}' for (suffix, reason), number in sorted(kinds.items())
+    ]
 
 
 def _matches(pattern: str, keys: set[str]) -> list[Source]:
@@ -198,9 +262,7 @@ def _frame_count(path: Path) -> int | None:
 
 def _open_video(source: Path | int, name: str) -> Any:
     if isinstance(source, Path):
-        with source.open('rb') as file:
-            head = file.read(64)
-        if head and not head.strip(_TEXT):
+        if _is_text(source):
             raise UserError(f'{name}: is a text and no video; playlists, which name other files, are not followed')
         # absolute, so that FFmpeg takes no name for one of its protocols, such as `concat:a|b`
         return _cv2(name).VideoCapture(str(source.absolute()))
@@ -208,6 +270,12 @@ def _open_video(source: Path | int, name: str) -> Any:
     if not capture.isOpened():
         raise UserError(f'{name}: there is none, or another program has it')
     return capture
+
+
+def _is_text(path: Path) -> bool:
+    with path.open('rb') as file:
+        head = file.read(64)
+    return bool(head) and not head.strip(_TEXT)
 
 
 def _cv2(name: str) -> Any:

@@ -16,6 +16,9 @@ from deployed_files import write_onnx
 from descriptions import classifier, detector, segmenter
 from PIL import Image
 
+from emo_mm.errors import UserError
+from emo_mm.runtime import images, predictor, sources
+
 pytest.importorskip('onnxruntime')
 
 
@@ -277,3 +280,74 @@ def test_without_a_stack_a_command_says_in_one_line_what_to_install(command, tmp
     assert done.returncode == 1
     assert done.stderr.count('\n') == 1, done.stderr
     assert "pip install 'emo-mm[onedl]'" in done.stderr
+
+
+def test_a_folder_gives_images_of_every_kind_and_videos_and_one_line_on_the_rest(models, run_cli, video, caplog):
+    folder = video.parent
+    save(folder / 'a.jpg')
+    (folder / 'b.jfif').write_bytes((folder / 'a.jpg').read_bytes())
+    for name in ('._a.jpg', '.hidden/c.jpg', '__MACOSX/d.jpg', 'Thumbs.db', 'notes.txt', 'data.csv', 'more.csv'):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b'no image')
+    (folder / 'program.ts').write_text('export const x = 1;\n')
+    done = run_cli('predict', folder, '--model', models['cls'])
+    assert done.code == 0, done.err
+    assert len(done.out.splitlines()) == 2 + 8
+    assert f'{folder}: left out: 2 .csv, 1 .ts, 1 .txt' in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_what_cannot_be_decoded_here_is_named_with_what_would_help(models, run_cli, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(sources, 'readable_formats', lambda: images.FORMATS)
+    monkeypatch.setattr(sources, 'find_spec', lambda name: None)
+    save(tmp_path / 'a.png')
+    for name in ('b.heic', 'c.avif', 'd.mp4'):
+        (tmp_path / name).write_bytes(b'\0there')
+    assert run_cli('predict', tmp_path, '--model', models['cls']).code == 0
+    said = (
+        '1 .avif (pip install pillow-avif-plugin), 1 .heic (pip install pillow-heif), 1 .mp4 (pip install opencv-python'
+    )
+    assert said in caplog.text
+    (tmp_path / 'a.png').unlink()
+    done = run_cli('predict', tmp_path, '--model', models['cls'])
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert '1 .heic (pip install pillow-heif)' in done.err
+
+
+def test_jpeg_2000_and_avif_are_read_where_pillow_reads_them(tmp_path):
+    image = Image.new('RGB', (16, 16), (200, 100, 0))
+    for name, kind in (('a.jp2', 'JPEG2000'), ('a.avif', 'AVIF')):
+        if kind in images.readable_formats():
+            image.save(tmp_path / name)
+            assert images.read_image(tmp_path / name).shape == (16, 16, 3)
+
+
+def test_what_an_earlier_run_saved_is_not_predicted_again(models, run_cli, tmp_path, caplog):
+    save(tmp_path / 'a.png')
+    arguments = ('predict', tmp_path, '--model', models['cls'], '--out', tmp_path / 'out', '--save-images')
+    for _ in range(2):
+        assert '1 image predicted, 0 failed' in run_cli(*arguments).err
+    assert f'left out: 1 that was saved in {tmp_path}/out' in caplog.text
+
+
+def test_pages_and_frames_beyond_the_first_are_told(models, run_cli, tmp_path, caplog):
+    first, second = (Image.new('RGB', (16, 16), colour) for colour in ('red', 'green'))
+    for name in ('a.tif', 'b.gif', 'c.webp'):
+        first.save(tmp_path / name, save_all=True, append_images=[second])
+    first.save(tmp_path / 'd.tif')
+    done = run_cli('predict', tmp_path, '--model', models['cls'])
+    assert (done.code, len(done.out.splitlines())) == (0, 4)
+    several = 'has several pages or frames; the first is used'
+    assert sorted(r.getMessage() for r in caplog.records) == [
+        f'{tmp_path}/{n}: {several}' for n in ('a.tif', 'b.gif', 'c.webp')
+    ]
+    np.testing.assert_array_equal(images.read_image(tmp_path / 'a.tif')[0, 0], [255, 0, 0])
+
+
+def test_an_error_that_does_not_name_its_image_is_told_with_its_name(models, run_cli, tmp_path, monkeypatch):
+    def prepare(pixels, settings):
+        raise UserError('resizing leaves no pixel')
+
+    monkeypatch.setattr(predictor, 'prepare', prepare)
+    done = run_cli('predict', save(tmp_path / 'thin.png'), '--model', models['cls'])
+    assert f'error: {tmp_path}/thin.png: resizing leaves no pixel' in done.err

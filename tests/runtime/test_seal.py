@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from deployed_files import write_onnx
 from descriptions import classifier
 
+from emo_mm.cli import main
 from emo_mm.errors import UserError
 from emo_mm.runtime import Predictor
 from emo_mm.runtime.seal import check_seal, seal
@@ -50,9 +53,11 @@ def test_a_file_changed_on_purpose_is_taken_when_it_is_sealed_again(tmp_path):
     model = onnx.load(path)
     model.doc_string = 'simplified'
     onnx.save(model, path)
-    with pytest.raises(UserError, match='is damaged'):
+    with pytest.raises(
+        UserError, match=r'is damaged, or was changed since .* accept it as it is: emo-mm seal .*cls\.onnx$'
+    ):
         Predictor(path)
-    seal(path)
+    assert main(['seal', str(path)]) == 0
     assert Predictor(path)(np.zeros((48, 64, 3), np.uint8)).probabilities.shape == (2,)
 
 
@@ -78,3 +83,51 @@ def test_a_file_is_sealed_through_a_link_to_it(tmp_path):
     seal(link)
     assert link.is_symlink()
     check_seal(path)
+
+
+def without_seal(path):
+    """The file as a program writes it that keeps our description and drops the checksum."""
+    onnx = pytest.importorskip('onnx')
+    model = onnx.load(path)
+    kept = [entry for entry in model.metadata_props if entry.key != 'emo_mm_sha256']
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save(model, path)
+
+
+def test_a_whole_file_without_a_seal_is_taken_with_a_warning(tmp_path, caplog):
+    path = write_onnx(tmp_path / 'cls.onnx', classifier())
+    without_seal(path)
+    with caplog.at_level(logging.WARNING):
+        Predictor(path)
+    assert 'cls.onnx: holds no checksum, as another program wrote it' in caplog.text
+    assert f'emo-mm seal {path}' in caplog.text
+
+
+def test_an_old_seal_before_what_a_program_added_is_taken_with_a_warning(tmp_path, caplog):
+    onnx = pytest.importorskip('onnx')
+    path = write_onnx(tmp_path / 'cls.onnx', classifier())
+    model = onnx.load(path)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = 'tool', 'mine'
+    onnx.save(model, path)
+    with caplog.at_level(logging.WARNING):
+        Predictor(path)
+    assert 'holds no checksum' in caplog.text
+
+
+@pytest.mark.parametrize('kept', [0.1, 0.5, 0.9, 0.99])
+def test_a_file_without_a_seal_that_is_cut_off_is_refused(kept, tmp_path):
+    path = write_onnx(tmp_path / 'cls.onnx', classifier())
+    without_seal(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(UserError, match='is cut off, or was not written by emo-mm export'):
+        Predictor(path)
+
+
+@pytest.mark.parametrize('name', ['model.pt2', 'model.pth', 'photograph.jpg'])
+def test_only_files_with_a_checksum_of_ours_are_sealed(name, tmp_path, capsys):
+    (tmp_path / name).write_bytes(b'there')
+    assert main(['seal', str(tmp_path / name)]) == 1
+    assert 'is no file that has a checksum of ours (.onnx, .xml' in capsys.readouterr().err
