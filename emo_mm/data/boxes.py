@@ -39,6 +39,14 @@ def training_boxes(view: ConfigView) -> Boxes:
     return joined.at(even_choice(len(joined), MOST))
 
 
+def has_own_classes(view: ConfigView) -> bool:
+    """Tell whether the training data are the user's own: published sets declare their classes by their type.
+
+    Advice to change a recipe is for own data; on published data the recipe is what the figures were made with.
+    """
+    return any((part.node.get('metainfo') or {}).get('classes') for part in view.splits['train'].datasets)
+
+
 def even_choice(number: int, most: int) -> NDArray[np.int64]:
     """Return the indices of at most so many of a number of things, evenly spread."""
     return np.linspace(0, max(number - 1, 0), min(number, most)).round().astype(np.int64)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from emo_mm.compat import quieten_coco_reader
 from emo_mm.config.edits import Part
+from emo_mm.config.parts import type_name
 from emo_mm.config.view import ConfigView
 from emo_mm.data.boxes import even_choice
 from emo_mm.errors import UserError
@@ -41,12 +42,17 @@ def label_counts(view: ConfigView, part: Part, classes: int) -> NDArray[np.int64
 
 def pixel_counts(view: ConfigView, part: Part, classes: int) -> NDArray[np.int64]:
     """Return the number of pixels of each label in the masks of a data set, of many masks in an even choice."""
-    loading = [step for step in part.node.get('pipeline') or () if step.get('type') == 'LoadAnnotations']
-    dataset = _built(view, {**part.node, 'pipeline': loading[:1] or [dict(type='LoadAnnotations')]})
+    loading = [step for step in part.node.get('pipeline') or () if _reads_masks(type_name(step))]
+    dataset = _built(view, {**part.node, 'pipeline': loading or [dict(type='LoadAnnotations')]})
     counts = np.zeros(256, dtype=np.int64)
     for index in even_choice(len(dataset), MOST_MASKS):
         counts += np.bincount(dataset[int(index)]['gt_seg_map'].ravel(), minlength=256)[:256]
     return counts[:classes]
+
+
+def _reads_masks(kind: str) -> bool:
+    """Tell whether a step of a pipeline reads masks, by its name; the images are not needed to count labels."""
+    return kind.startswith('Load') and 'Image' not in kind
 
 
 def _built(view: ConfigView, node: dict[str, Any]) -> Any:

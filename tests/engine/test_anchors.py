@@ -77,10 +77,10 @@ def test_anchors_that_miss_small_boxes_are_told_with_the_flag_that_helps(small):
 
 
 def test_a_rare_class_counts_like_the_others(tmp_path):
-    content, few = boxes_of_size(110, 60), boxes_of_size(20, 6, seed=1)
+    content, few = boxes_of_size(110, 60), boxes_of_size(20, 12, seed=1)
     for one, rare in zip(content['annotations'], few['annotations'], strict=False):
         one.update(bbox=rare['bbox'], area=rare['area'], category_id=10)
-    for one in content['annotations'][6:]:
+    for one in content['annotations'][12:]:
         one['category_id'] = 11
     write_coco(tmp_path, content, few)
     assert '0% of cat' in said(planned(tmp_path, 'ssdlite_emo_1m_demo'), 'have an anchor')
@@ -145,3 +145,12 @@ def test_a_training_with_chosen_anchors_stops_when_it_no_longer_improves(tmp_pat
     written = next((tmp_path / 'work').glob('*.py')).read_text()
     sizes = planned(tmp_path / 'data', 'ssdlite_emo_1m_demo', anchors='auto').cfg.model.bbox_head.anchor_generator
     assert json.dumps(sizes.min_sizes[0]) in written
+
+
+def test_published_data_get_no_advice_to_leave_their_recipe():
+    if not (SHARED / 'coco_tiny').is_dir():
+        pytest.skip('../shared/data/coco_tiny is not there')
+    plan = planned(SHARED / 'coco_tiny', 'ssdlite_emo_2m_coco')
+    assert 'have an anchor' in said(plan, 'anchors:')
+    assert not [line for line in plan.lines if '--anchors' in line or '--input' in line]
+    assert not [line for line in plan.edits if 'pipeline' in line or 'anchor' in line]

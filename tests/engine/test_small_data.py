@@ -159,7 +159,7 @@ def test_frozen_stages_say_that_their_statistics_stay():
     cfg, lines, _ = taken('ssdlite_emo_1m_coco', start.freeze, freeze=2)
     assert cfg.model.backbone.frozen_stages == 2
     assert 'stages 1 to 2' in lines[0]
-    assert 'BatchNorm statistics stay' in lines[0]
+    assert 'statistics of their BatchNorms' in lines[0]
 
 
 @pytest.mark.parametrize(

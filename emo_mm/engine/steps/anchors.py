@@ -14,7 +14,7 @@ from emo_mm.config.edits import Change, Part
 from emo_mm.config.parts import type_name
 from emo_mm.config.pipeline import Resizing, resizing_of
 from emo_mm.config.view import ConfigView, inner_parts
-from emo_mm.data.boxes import even_choice, training_boxes
+from emo_mm.data.boxes import even_choice, has_own_classes, training_boxes
 from emo_mm.data.layouts.base import Boxes
 from emo_mm.engine.options import TrainOptions
 from emo_mm.errors import UserError
@@ -24,6 +24,7 @@ POOR, POOR_CLASS = 0.8, 0.5  # shares found, of all boxes and of a class, below 
 _SEARCHED = 1000  # boxes that the search looks at
 _FACTORS = (0.7, 0.85, 0.93, 1.08, 1.18, 1.4)  # steps of the search
 _ROUNDS = 6
+_FEW = 10  # boxes of a class below which its share says nothing
 _SMALLEST = 4.0  # pixels of an anchor
 
 
@@ -48,7 +49,7 @@ def anchors(view: ConfigView, options: TrainOptions) -> Change:
     if before is None:
         return Change()
     if options.anchors is None:
-        poor = (before >= FOUND).mean() < POOR or _least(before, boxes)[1] < POOR_CLASS
+        poor = has_own_classes(view) and ((before >= FOUND).mean() < POOR or _least(before, boxes)[1] < POOR_CLASS)
         hint = '; --anchors auto chooses them by your boxes' if poor and type_name(part.node) in _STRUCTURES else ''
         return Change(lines=(f'anchors: {_recall(before, boxes, resizing)}{hint}',))
     chosen = chosen_anchors(view, part, boxes, resizing)
@@ -61,19 +62,21 @@ def anchors(view: ConfigView, options: TrainOptions) -> Change:
 
 
 def _recall(ious: NDArray[np.float64], boxes: Boxes, resizing: Resizing) -> str:
-    return f'at {resizing}, {_shares(ious, boxes)} of the boxes have an anchor with IoU >= {FOUND}'
+    return f'at {resizing}, {_shares(ious, boxes, " of the boxes")} have an anchor with IoU >= {FOUND}'
 
 
-def _shares(ious: NDArray[np.float64], boxes: Boxes) -> str:
+def _shares(ious: NDArray[np.float64], boxes: Boxes, words: str = '') -> str:
     """Return the share of boxes that are found, and that of the class of which the least are."""
     name, least = _least(ious, boxes)
     every = (ious >= FOUND).mean()
-    return f'{every:.0%} ({least:.0%} of {name})' if least < every - 0.05 else f'{every:.0%}'
+    return f'{every:.0%}{words} ({least:.0%} of {name})' if least < every - 0.05 else f'{every:.0%}{words}'
 
 
 def _least(ious: NDArray[np.float64], boxes: Boxes) -> tuple[str, float]:
-    """Return the class of whose boxes the smallest share is found, and that share."""
-    shares = {str(name): float((ious[boxes.classes == name] >= FOUND).mean()) for name in np.unique(boxes.classes)}
+    """Return the class of whose boxes the smallest share is found, and that share; not of a class of a few boxes."""
+    names, numbers = np.unique(boxes.classes, return_counts=True)
+    enough = names[numbers >= min(_FEW, numbers.max())]
+    shares = {str(name): float((ious[boxes.classes == name] >= FOUND).mean()) for name in enough}
     return min(shares.items(), key=lambda row: row[1])
 
 

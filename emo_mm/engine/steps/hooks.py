@@ -76,8 +76,8 @@ def patience(view: ConfigView, options: TrainOptions) -> Change:
     saved = view.hooks['checkpoint'].node if 'checkpoint' in view.hooks else {}
     metric = saved.get('save_best')
     metric = metric[0] if isinstance(metric, (list, tuple)) else metric
-    if metric == 'auto':
-        metric = view.task.metrics[0]
+    named = metric != 'auto'
+    metric = metric if named else view.task.metrics[0]
     if not metric:
         raise UserError(
             '--patience needs a metric: set default_hooks.checkpoint.save_best with --cfg-options, such as '
@@ -85,7 +85,7 @@ def patience(view: ConfigView, options: TrainOptions) -> Change:
         )
     rule = saved.get('rule')
     # a score that stays exactly the same is no better one
-    stopping = dict(type='EarlyStoppingHook', monitor=metric, patience=options.patience, min_delta=1e-6, strict=True)
+    stopping = dict(type='EarlyStoppingHook', monitor=metric, patience=options.patience, min_delta=1e-6, strict=named)
     if isinstance(rule, str):
         stopping['rule'] = rule
     line = f'training stops after {count(options.patience, "validation")} in a row without a better {metric}'

@@ -9,7 +9,7 @@ from emo_mm.config.edits import Change, Edit
 from emo_mm.config.parts import type_name
 from emo_mm.config.pipeline import Resizing, input_side, resized_pipelines, resizing_of, scaled
 from emo_mm.config.view import ConfigView, inner_parts
-from emo_mm.data.boxes import training_boxes
+from emo_mm.data.boxes import has_own_classes, training_boxes
 from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.steps.anchors import generator_part
 from emo_mm.errors import UserError
@@ -18,6 +18,7 @@ TINY = 4  # pixels below which nothing of an object is left
 _MANY_IN_CELLS, _MANY_TINY = 0.1, 0.01  # shares of boxes that are worth a line
 _LARGER = (1.5, 2, 3, 4)  # inputs to propose
 # settings beside the pipelines that give a size in pixels: place -> keys
+_OF_BATCHES = {'BatchFixedSizePad': 'size', 'BatchSyncRandomResize': 'random_size_range'}
 _OF_THE_MODEL = {'model.data_preprocessor': ('size',), 'model.test_cfg': ('crop_size', 'stride')}
 
 
@@ -44,8 +45,9 @@ def _model_sizes(view: ConfigView, factor: float) -> list[Edit]:
         given = {key: part.node[key] for key in keys if part.node.get(key) is not None}
         edits += part.edit(**{key: scaled(value, factor) for key, value in given.items()})
     for part in inner_parts(view.part('model.data_preprocessor').node, 'model.data_preprocessor'):
-        if type_name(part.node) == 'BatchFixedSizePad':
-            edits += part.edit(size=scaled(part.node['size'], factor))
+        key = _OF_BATCHES.get(type_name(part.node), '')
+        if part.node.get(key) is not None:
+            edits += part.edit(**{key: scaled(part.node[key], factor)})
     return edits
 
 
@@ -94,6 +96,8 @@ def _shares(sides: NDArray[np.float64], cell: int) -> tuple[float, float]:
 
 def _proposal(view: ConfigView, sides: NDArray[np.float64], cell: int, resizing: Resizing) -> str:
     """Return words on the smallest input of some that sees nearly all boxes, or the largest of them."""
+    if not has_own_classes(view):
+        return ''
     try:
         old = input_side(view)
         resized_pipelines(view, 1.0)

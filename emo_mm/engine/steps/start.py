@@ -56,8 +56,9 @@ def freeze(view: ConfigView, options: TrainOptions) -> Change:
         return Change(edits, ('no stage of the backbone is frozen',))
     if not backbone.node.get('init_cfg') and not view.cfg.get('load_from') and options.resume is None:
         raise UserError('--freeze: the backbone starts from random weights, which must learn; give --weights too')
-    frozen = f'stem and stages 1 to {last}' if last else 'stem'
-    return Change(edits, (f'the {frozen} of the backbone are frozen: their weights and BatchNorm statistics stay',))
+    frozen = ('stem', 'stem and stage 1')[last] if last < 2 else f'stem and stages 1 to {last}'
+    line = f'frozen: the {frozen} of the backbone, with their weights and the statistics of their BatchNorms'
+    return Change(edits, (line,))
 
 
 def seed(view: ConfigView, options: TrainOptions) -> Change:
