@@ -59,7 +59,7 @@ class TrainOptions(RunOptions):
         seed: Seed of the random number generators.
         skip_non_finite: Skip up to this many steps whose loss or gradients are not finite, instead of stopping at the
             first.
-        track: Log to these trackers too, with commas between them.
+        track: Log to these trackers too: ``tensorboard``, ``wandb``, ``mlflow``, with commas between several.
     """
 
     resume: str | None = None

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = {
         'resume': Argument(metavar='FILE', optional_value='auto'),
         'weights': Argument(metavar='W'),
-        'track': Argument(metavar='T,...', values='tensorboard, wandb, mlflow'),
+        'track': Argument(metavar='T,...'),
     }
     add_run_arguments(parser, TrainOptions, own)
 
