@@ -103,7 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 # What the extras of the stacks bring and the bare package does without.
-_WITH_A_STACK = {'torch', 'torchvision', 'mmengine', 'mmcv', *TASK_OF_SCOPE, 'cv2', 'matplotlib'}
+_WITH_A_STACK = {
+    *('torch', 'torchvision', 'mmengine', 'mmcv', *TASK_OF_SCOPE),
+    *('cv2', 'matplotlib', 'filelock', 'safetensors', 'pycocotools'),
+}
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -70,7 +70,7 @@ class TrainOptions(RunOptions):
         balance: Repeat images with rare classes.
         device: What to train on: ``cpu``, ``cuda`` or ``cuda:N``; a GPU if not given and there is one.
         no_val: Train without validation, where there are no images for it.
-        track: Log to these trackers too, with commas between them.
+        track: Log to these trackers too: ``tensorboard``, ``wandb``, ``mlflow``, with commas between several.
     """
 
     resume: str | None = None

@@ -103,14 +103,14 @@ def _places_of(cfg: Config, name: str) -> list[str]:
     if isinstance(value, (str, dict, list, tuple)):
         same = [place for place, found in nodes if type(found) is type(value) and found == value]
     elif type(value) is int and value > 1:  # a size of images; elsewhere the number may mean anything
-        found = [place for place, found in nodes if type(found) is int and found == value and '_dataloader.' in place]
-        same = [re.sub(r'(\.\d+)+$', '', place) for place in found]
+        sizes = [place for place, found in nodes if type(found) is int and found == value and '_dataloader.' in place]
+        same = [re.sub(r'(\.\d+)+$', '', place) for place in sizes]
     else:
         same = []
     known = [place for place in _FLAGS if place.rpartition('.')[2] == name]
     order = ('train_', 'val_', 'test_', '')
-    found = dict.fromkeys([*known, *(named or same)])
-    return sorted(found, key=lambda place: next(i for i, start in enumerate(order) if place.startswith(start)))
+    every = dict.fromkeys([*known, *(named or same)])
+    return sorted(every, key=lambda place: next(i for i, start in enumerate(order) if place.startswith(start)))
 
 
 def _nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:

@@ -87,9 +87,10 @@ def _forget_trackers(runner: Runner) -> None:
     Who is given a checkpoint shall not log to the accounts of others, and a checkpoint with types that no config of
     ours has is no longer enough to predict.
     """
-    visualizer = runner.cfg.get('visualizer') or {}
+    visualizer: dict[str, Any] = runner.cfg.get('visualizer') or {}
     if visualizer.get('vis_backends'):
-        visualizer.vis_backends = [one for one in visualizer.vis_backends if one.get('type') != 'emo_mm.Tracker']
+        kept = [one for one in visualizer['vis_backends'] if one.get('type') != 'emo_mm.Tracker']
+        visualizer['vis_backends'] = kept
 
 
 def _drop_single_last_image(runner: Runner) -> None:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'freeze': Argument(metavar='STAGE', group=small),
         'class_weights': Argument(group=small),
         'balance': Argument(group=small),
-        'track': Argument(metavar='T,...', values='tensorboard, wandb, mlflow'),
+        'track': Argument(metavar='T,...'),
     }
     add_run_arguments(parser, TrainOptions, own)
 

@@ -13,7 +13,7 @@ import torch
 
 from emo_mm.errors import UserError, first_line
 from emo_mm.export.check import TOLERANCES, Found, Run, Tolerance, check, images_in, input_of
-from emo_mm.export.formats import FORMATS, Format
+from emo_mm.export.formats import FORMATS, Format, format_like
 from emo_mm.export.graph import Graph
 from emo_mm.export.job import Job
 from emo_mm.export.options import AXES, ExportOptions, description, natural_size
@@ -75,7 +75,9 @@ def check_options(options: ExportOptions) -> Format:
     """
     kind = FORMATS.get(options.format)
     if kind is None:
-        raise UserError(f'--format {options.format}: it must be one of {", ".join(FORMATS)}')
+        near = format_like(options.format)
+        hint = '' if near is None else f'; did you mean {near}?'
+        raise UserError(f'--format {options.format}: it must be one of {", ".join(FORMATS)}{hint}')
     closed = [axis for axis in options.axes if axis not in kind.axes]
     if closed:
         raise UserError(f'--dynamic {",".join(closed)}: {options.format} files have a fixed size; use onnx or openvino')
@@ -103,6 +105,12 @@ def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
         UserError: As :func:`export`.
     """
     kind = check_options(options)
+    if options.precision == 'int8' and options.images is None:
+        print(
+            'WARNING: --int8 without --calibration DIR is calibrated and checked on random images, so the answers on '
+            'photographs may be wrong without a word; give a folder of photographs',
+            flush=True,
+        )
     job, reference, size = prepare(loaded, options)
     if job.metadata.output.kind == 'labels' and not kind.takes_argmax:
         raise UserError(f'--format {options.format}: cannot tell the best class of a pixel; add --logits')

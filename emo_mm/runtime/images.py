@@ -36,7 +36,7 @@ MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # of one image; Pillow refuses m
 
 @lru_cache
 def readable_formats() -> tuple[str, ...]:
-    """Return the kinds of files that are opened here: those of every Pillow, and those that this one has a decoder for."""
+    """Return the kinds of files that are opened here: those of every Pillow, and what this one decodes too."""
     return (*FORMATS, *(kind for kind, (feature, plugin) in _WITH_A_DECODER.items() if _decodes(feature, plugin)))
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from planning import take
@@ -14,6 +15,7 @@ from emo_mm.engine import trackers as backends
 from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.overrides import merge
 from emo_mm.engine.steps import trackers
+from emo_mm.engine.train import _forget_trackers
 from emo_mm.errors import UserError
 from emo_mm.registry import VISBACKENDS
 
@@ -78,6 +80,13 @@ def test_an_unknown_tracker_and_one_that_is_not_installed_are_told(monkeypatch):
 @pytest.mark.parametrize('name', trackers.TRACKERS)
 def test_each_tracker_has_an_extra(name, repo_root):
     assert f"'track-{name}'" in (repo_root / 'setup.py').read_text()
+
+
+def test_a_checkpoint_does_not_carry_the_trackers(installed):
+    cfg = get_config(DET)
+    plan(cfg, 'wandb')
+    _forget_trackers(SimpleNamespace(cfg=cfg))
+    assert cfg.visualizer.vis_backends == [{'type': 'LocalVisBackend'}]
 
 
 def test_a_tracker_that_fails_warns_once_and_stops_nothing(tmp_path, monkeypatch, caplog):

@@ -119,7 +119,7 @@ def test_a_detector_of_two_stages_is_refused_with_the_reason(tmp_path):
         export_loaded(shallow('Mask R-CNN'), options(tmp_path / 'model.onnx'))
 
 
-def test_a_quantized_file_that_answers_otherwise_is_noticed(tmp_path, monkeypatch):
+def test_a_quantized_file_that_answers_otherwise_is_noticed(tmp_path, monkeypatch, capsys):
     """As ONNX Runtime's own quantization of matrix products does: it loads, runs, and is wrong."""
     from onnx import numpy_helper
 
@@ -132,6 +132,10 @@ def test_a_quantized_file_that_answers_otherwise_is_noticed(tmp_path, monkeypatc
     monkeypatch.setattr('emo_mm.export.formats.onnx.quantized', wrong)
     with pytest.raises(UserError, match='answers differ from PyTorch'):
         export_loaded(shallow('seg'), options(tmp_path / 'model.onnx', input='96', int8=True))
+    assert (
+        'WARNING: --int8 without --calibration DIR is calibrated and checked on random images'
+        in capsys.readouterr().out
+    )
 
 
 def test_eight_bits_are_near_and_smaller(tmp_path):
@@ -215,6 +219,8 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, run_cli):
     ('arguments', 'message'),
     [
         (['--format', 'tensorrt'], '--format tensorrt: it must be one of onnx'),
+        (['--format', 'tflite'], 'did you mean litert?'),
+        (['--format', 'OpenVino'], 'did you mean openvino?'),
         (['--input', '0'], '--input 0: it must be'),
         (['--input', '320x'], '--input 320x: it must be'),
         (['--input', '99999'], '--input 99999: it must be'),

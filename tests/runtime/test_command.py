@@ -268,7 +268,17 @@ def test_a_format_that_is_not_run_is_named(run_cli, tmp_path):
     assert '--format onnx' in done.err
 
 
-@pytest.mark.parametrize('command', ['train ssdlite_emo_1m_demo', 'test ssdlite_emo_1m_demo x.pth', 'flops emo_1m'])
+WITH_A_STACK = [
+    'train ssdlite_emo_1m_demo',
+    'test ssdlite_emo_1m_demo x.pth',
+    'flops emo_1m',
+    'benchmark',
+    'export emo_1m_demo',
+    'weights convert x',
+]
+
+
+@pytest.mark.parametrize('command', WITH_A_STACK)
 def test_without_a_stack_a_command_says_in_one_line_what_to_install(command, tmp_path):
     code = (
         'import sys\n'

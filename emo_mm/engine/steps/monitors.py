@@ -42,7 +42,9 @@ def _watched(view: ConfigView) -> Iterator[tuple[str, str]]:
     """Yield the places of the config that name a metric, and the metrics."""
     checkpoint = view.hooks.get('checkpoint')
     best = checkpoint.node.get('save_best') if checkpoint else None
-    for name in [best] if isinstance(best, str) else best or ():
+    # one name or several; MMEngine's hook tells of other types
+    names = [best] if isinstance(best, str) else best if isinstance(best, (list, tuple)) else []
+    for name in names:
         if name != 'auto' and checkpoint is not None:
             yield f'{checkpoint.place}.save_best', str(name)
     for index, hook in enumerate(view.custom_hooks):

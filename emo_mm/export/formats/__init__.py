@@ -6,6 +6,7 @@ is imported when one is written.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -85,6 +86,16 @@ def format_names() -> str:
     """Return the names of the formats, for the help of ``--format``: "onnx, openvino or coreml"."""
     *others, last = FORMATS
     return f'{", ".join(others)} or {last}'
+
+
+def format_like(name: str) -> str | None:
+    """Return the format that a name stands for elsewhere: the suffix of its files, or their runtime; None if none."""
+    plain = name.lower().lstrip('.').replace(' ', '')
+    for row in FORMATS.values():
+        if plain in (row.suffix.lstrip('.'), row.runtime.name.lower().replace(' ', '')):
+            return row.name
+    near = difflib.get_close_matches(plain, FORMATS, n=1)
+    return near[0] if near else None
 
 
 def _is_importable(module: str) -> bool:
