@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from emo_mm.config.edits import Change, Edit
 from emo_mm.config.view import ConfigView
 from emo_mm.data.checks import check_readings, readings_of
 from emo_mm.data.layouts import layout_of_folder
-from emo_mm.data.layouts.base import Reading
+from emo_mm.data.layouts.base import DERIVED, Reading
 from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
 
 
-def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -> Change:
+def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, write: bool = False) -> Change:
     """Put own data into a config: roots, files, classes, heads and evaluators follow from what the data hold.
 
     A tree that has the layout and the classes which the config expects only moves the root. A training needs train and
@@ -21,6 +24,8 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -
         view: The config.
         request: What the user gave.
         tolerant: Whether faults of single images and annotations are left to ``check_content``.
+        write: Whether to write what the config reads in place of the user's files, if anything, to the work directory;
+            a dry run does not.
 
     Returns:
         The edits, and lines to print: counts of matched images and labels, classes, and decisions taken.
@@ -37,7 +42,10 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -
         moved = [edit for reading in readings for edit in reading.part.edit(data_root=request.root.as_posix())]
         there = [_moved(reading, request) for reading in readings_of(view)]
         return Change((*root, *moved), (*check_readings(view, there, tolerant), *kept))
-    found = layout.resolve(request, view.training, tolerant)
+    derived = Path(view.cfg.get('work_dir') or '.') / DERIVED
+    found = replace(layout.resolve(request, view.training, tolerant), derived=derived)
+    if write:
+        layout.write(found, tolerant)
     edits = [edit for reading in readings for edit in layout.point(reading, found, found.split(reading.split))]
     rest = layout.finish(view, found)
     lines = (*found.lines(), *rest.lines)

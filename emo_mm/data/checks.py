@@ -20,7 +20,7 @@ from emo_mm.config.view import ConfigView, SplitView
 from emo_mm.data.faults import Content, summary, table, write_list
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.layouts import layout_of_reading, layouts_of
-from emo_mm.data.layouts.base import Reading
+from emo_mm.data.layouts.base import DERIVED, Reading
 from emo_mm.data.splits import count
 from emo_mm.errors import UserError
 from emo_mm.tasks import TASK_OF_SCOPE
@@ -143,7 +143,7 @@ def check_content(view: ConfigView, check: str = 'quick', policy: str = 'error')
         ways = 'Fix them, leave them out with --bad-data skip, or go without this check by --skip-check.'
         raise UserError('\n'.join([f'the data have {summary(faults)} ({checked})', *shown, ways]))
     left = [
-        _leave_out(view, reading, content, folder / 'checked_data' / f'{index}_{reading.split}')
+        _leave_out(view, reading, content, folder / DERIVED / f'{index}_{reading.split}')
         for index, (reading, content) in enumerate(found)
         if content.serious
     ]

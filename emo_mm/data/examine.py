@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from emo_mm.config.edits import apply_edits
@@ -115,8 +116,10 @@ def _check(layout: Layout, root: Path, one: _Part, names: Names, doubt: str) -> 
         checked: Checked = layout.check(root, one.split, one.part, names, tolerant=False)
         dataset: dict[str, Any] = {'metainfo': {'classes': names.classes}}
         reading = Reading(one.split, dataset, scope='')
-        apply_edits({'dataset': dataset}, layout.point(reading, Found(root, names, {one.split: checked}), checked))
-        with known_answers() as cache:
+        with TemporaryDirectory() as folder, known_answers() as cache:
+            found = Found(root, names, {one.split: checked}, Path(folder))
+            layout.write(found, tolerant=True)
+            apply_edits({'dataset': dataset}, layout.point(reading, found, checked))
             content = layout.content(reading, 'quick', cache)
     except UserError as error:
         return _fault(one.title, error, one.look)

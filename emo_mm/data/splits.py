@@ -36,6 +36,11 @@ class DataRequest:
         test_ann: Annotation file or folder of masks of the test split.
         test_images: Folder of the test images.
         classes: Text file of class names, one per line or ``index name``.
+        palette: Text file of the classes' colours in colour masks: ``name,red,green,blue`` on each line, or CVAT's
+            ``labelmap.txt``.
+        binary: Read masks as black and white: two classes, the background first.
+        reduce_zero: Ignore label 0 of the masks, and let the others move down by one.
+        ignore: Labels of the masks to ignore: numbers or class names.
     """
 
     data_root: str | None = None
@@ -46,6 +51,10 @@ class DataRequest:
     test_ann: str | None = None
     test_images: str | None = None
     classes: str | None = None
+    palette: str | None = None
+    binary: bool | None = None
+    reduce_zero: bool | None = None
+    ignore: tuple[str, ...] | None = None
 
     @property
     def given(self) -> bool:

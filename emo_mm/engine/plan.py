@@ -25,9 +25,9 @@ Step = Callable[[Any, Any], Change]
 # What every run does first: data, then what reads them.
 RUN: tuple[Step, ...] = (
     data.lone_class,
+    data.work_dir,
     data.data_set,
     devices.launcher,
-    data.work_dir,
     data.content,
     loaders.batches,
     loaders.cache,

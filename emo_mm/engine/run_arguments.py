@@ -24,6 +24,8 @@ _SHARED = {
     **{f'{split}_ann': Argument(metavar='PATH') for split in ('train', 'val', 'test')},
     **{f'{split}_images': Argument(metavar='DIR') for split in ('train', 'val', 'test')},
     'classes': Argument(metavar='FILE'),
+    'palette': Argument(metavar='FILE'),
+    'ignore': Argument(metavar='LABEL'),
     'check': Argument(off='--skip-check', group=_FAULTS),
     'bad_data': Argument(group=_FAULTS),
 }

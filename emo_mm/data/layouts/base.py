@@ -139,6 +139,8 @@ class Left:
     edits: tuple[Edit, ...]
 
 
+DERIVED = 'checked_data'  # in the work directory
+
 PlaceT = TypeVar('PlaceT')
 PartT = TypeVar('PartT')
 CheckedT = TypeVar('CheckedT', bound=Checked)
@@ -152,11 +154,13 @@ class Found(Generic[CheckedT]):
         root: The folder.
         names: Its classes.
         splits: The splits found, by name (``train``, ``val``, ``test``).
+        derived: Folder for what a run reads in place of files of the user, such as converted masks.
     """
 
     root: Path
     names: Names
     splits: dict[str, CheckedT]
+    derived: Path = Path(DERIVED)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -304,6 +308,18 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
     def finish(self, view: ConfigView, found: Found[CheckedT]) -> Change:
         """Return what else of a config depends on the data."""
         return Change()
+
+    def write(self, found: Found[CheckedT], tolerant: bool) -> None:
+        """Write what the edits of ``point`` refer to, into ``found.derived``; nothing where the user's files do.
+
+        Args:
+            found: The data set.
+            tolerant: Whether files that are at fault are left to ``content``.
+
+        Raises:
+            UserError: If it cannot be written, or a file is at fault.
+        """
+        return
 
     # --- a config that names its data
     @abstractmethod

@@ -30,7 +30,7 @@ def data_set(view: ConfigView, options: RunOptions) -> Change:
 
     checked = options.check is not None
     if options.data.given:
-        return apply_data(view, options.data, tolerant=checked)
+        return apply_data(view, options.data, tolerant=checked, write=not options.dry_run)
     return Change(lines=tuple(check_data(view, tolerant=checked)))
 
 
