@@ -50,12 +50,14 @@ class Conversion:
         kind: ``labels`` are index masks already, ``grey`` ones in several equal channels, ``binary`` those of 0 and
             255, ``threshold`` those of black and white with greys between, ``colours`` those of a class table.
         colours: The colours of the classes, in label order.
+        ignored: The colours of ignored pixels.
         table: The file of the class table.
         labels: Label to what it becomes, where it does not stay.
     """
 
     kind: Kind = 'labels'
     colours: tuple[Colour, ...] = ()
+    ignored: tuple[Colour, ...] = ()
     table: str = ''
     labels: tuple[tuple[int, int], ...] = ()
 
@@ -137,7 +139,7 @@ def _colours(how: Conversion, path: Path, pixels: Pixels) -> np.ndarray:
     else:
         coloured = values if values.ndim == 3 else np.repeat(index_labels(path, pixels)[..., None], 3, axis=2)
     code = (coloured.astype(np.int32) * (65536, 256, 1)).sum(-1)  # (H, W, 3) -> (H, W)
-    labels = _labels_of_codes(how.colours)[code]
+    labels = _labels_of_codes(how.colours, how.ignored)[code]
     if pixels.palette:
         labels[(values == IGNORED) & (labels < 0)] = IGNORED
     unknown = code[labels < 0]
@@ -149,10 +151,10 @@ def _colours(how: Conversion, path: Path, pixels: Pixels) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _labels_of_codes(colours: tuple[Colour, ...]) -> np.ndarray:
-    """Return the label of each colour, by its number of 24 bits; -1 for those of no class."""
+def _labels_of_codes(colours: tuple[Colour, ...], ignored: tuple[Colour, ...]) -> np.ndarray:
+    """Return the label of each colour, by its number of 24 bits; -1 for those that are not known."""
     table = np.full(1 << 24, -1, np.int16)
-    for label, (red, green, blue) in enumerate(colours):
+    for label, (red, green, blue) in (*enumerate(colours), *((IGNORED, colour) for colour in ignored)):
         table[red << 16 | green << 8 | blue] = label
     return table
 

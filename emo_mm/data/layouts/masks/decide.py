@@ -181,7 +181,7 @@ def _of_colours(sample: Sample, table: ClassTable | None) -> tuple[Conversion, s
 
 def _drawn_by(sample: Sample, table: ClassTable) -> bool:
     """Tell whether masks without a colour but black and white, or greys, are those of a table."""
-    known = set(table.colours)
+    known = {*table.colours, *table.ignored}
     if known == {(0, 0, 0), (255, 255, 255)}:
         return not sample.palettes and sample.lossy is None and set(sample.counts()) == {0, 255}
     return sample.several_channels == len(sample.masks) > 0 and set(sample.colours()) <= known
@@ -190,14 +190,14 @@ def _drawn_by(sample: Sample, table: ClassTable) -> bool:
 def _by_palette(sample: Sample, table: ClassTable) -> bool:
     """Tell whether the palettes must be read: their colours are those of the table, but not in its order."""
     found = sample.palettes
-    known = {colour: label for label, colour in enumerate(table.colours)}
+    known = dict.fromkeys(table.ignored, IGNORED) | {colour: label for label, colour in enumerate(table.colours)}
     if not found or all(known.get(colour) == number for number, colour in found):
         return False
     return all(colour in known for _, colour in found) or bool(disagreement(sample.masks))
 
 
 def _named_colours(table: ClassTable) -> Conversion:
-    return Conversion('colours', table.colours, str(table.path))
+    return Conversion('colours', table.colours, table.ignored, str(table.path))
 
 
 def _lossy(path: Path) -> str:

@@ -30,11 +30,13 @@ class ClassTable:
         path: The file.
         names: Class names in label order.
         colours: The colour (R, G, B in 0..255) of each; empty where the file gives none.
+        ignored: Colours of pixels that are of no class.
     """
 
     path: Path
     names: tuple[str, ...]
     colours: tuple[Colour, ...] = ()
+    ignored: tuple[Colour, ...] = ()
 
 
 def find_class_file(root: Path, names: tuple[str, ...] = CLASS_FILES) -> Path | None:
@@ -98,7 +100,7 @@ def join_tables(root: Path, names: ClassTable | None, colours: ClassTable | None
 
     Args:
         root: The folder of the data set, for messages.
-        names: The names, which also give the order; None takes those of the table.
+        names: The names, which also give the order; None takes those of the table. Colours of others are ignored.
         colours: The table; None if there is none.
 
     Returns:
@@ -115,8 +117,12 @@ def join_tables(root: Path, names: ClassTable | None, colours: ClassTable | None
         raise UserError(
             f'{names.path}: {colours.path} has no colour for {shortlist(missing)}; it has {shortlist(known)}'
         )
+    ignored = {name: colour for name, colour in known.items() if name not in names.names}
     source = f'{inside(root, names.path)} with the colours of {inside(root, colours.path)}'
-    return ClassTable(colours.path, names.names, tuple(known[name] for name in names.names)), source
+    if ignored:
+        source += f' ({shortlist(ignored)} is not named and ignored)'
+    chosen = tuple(known[name] for name in names.names)
+    return ClassTable(colours.path, names.names, chosen, tuple(ignored.values())), source
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
