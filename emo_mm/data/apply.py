@@ -34,6 +34,8 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, w
         UserError: If the data are missing or faulty, or the config's loaders join several data sets.
     """
     layout = layout_of_folder(request, view.task)
+    if request.about_masks and not layout.has_masks:
+        raise UserError(f'--{request.about_masks[0]}: is for masks, which {view.task.noun} data have none of here')
     # the name that configs give their root; the parts below no longer depend on it
     root = (Edit('data_root', request.root.as_posix()),) if 'data_root' in view.cfg else ()
     readings = _readings(view)

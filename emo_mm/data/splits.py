@@ -67,6 +67,12 @@ class DataRequest:
         return self.given and self == DataRequest(data_root=self.data_root)
 
     @property
+    def about_masks(self) -> list[str]:
+        """The flags given that are about masks."""
+        names = ('palette', 'binary', 'reduce_zero', 'ignore')
+        return [name.replace('_', '-') for name in names if getattr(self, name) is not None]
+
+    @property
     def root(self) -> Path:
         """The root folder; the working directory if none was given.
 

@@ -113,7 +113,7 @@ def test_a_mask_unlike_the_others_is_a_fault_with_its_file(tmp_path: Path) -> No
     request = tree(tmp_path, black_and_white, TWO, number=60)  # more than are looked into to tell the kind
     Image.fromarray(TWO * 7).save(tmp_path / 'ann_dir/train/57.png')
     with pytest.raises(
-        UserError, match=r'train +mask that is not black and white +1 .*ann_dir/train/57\.png \(7 in 64'
+        UserError, match=r'train +mask that is not black and white +1 .*ann_dir/train/57\.png \(7 in 112 pixels'
     ):
         plan(request, tmp_path)
     _, lines = plan(request, tmp_path, bad_data='skip')
@@ -138,7 +138,7 @@ def test_jpeg_masks_of_several_classes_are_refused(tmp_path: Path) -> None:
 def test_binary_with_three_classes_is_refused(tmp_path: Path) -> None:
     request = tree(tmp_path, black_and_white, TWO)
     (tmp_path / 'CLASSES.txt').write_text('a\nb\nc\n')
-    with pytest.raises(UserError, match='--binary: .*CLASSES.txt names 3 classes'):
+    with pytest.raises(UserError, match=r'--binary: .*CLASSES.txt names 3 classes'):
         plan(DataRequest(request.data_root, binary=True), tmp_path)
 
 
@@ -258,7 +258,7 @@ def test_labels_to_ignore_are_left_out_of_the_classes(tmp_path: Path) -> None:
     assert cfg.train_dataloader.dataset.metainfo.classes == ('background', 'disc')
     assert any('label 1 (square) is ignored' in line for line in lines)
     assert same(cfg, np.array([0, 255, 1], np.uint8)[LABELS])
-    with pytest.raises(UserError, match='--ignore cat: is neither a label .* nor a class'):
+    with pytest.raises(UserError, match=r'--ignore cat: is neither a label .* nor a class'):
         plan(DataRequest(request.data_root, ignore=('cat',)), tmp_path)
 
 
@@ -310,8 +310,16 @@ def test_images_of_16_bits_that_would_be_black_are_faults(tmp_path: Path, peak: 
         if sound:
             plan(request, tmp_path)
         else:
-            with pytest.raises(UserError, match='nearly black in 8 bits +2 .*values reach 4095 of 65535, so 15 of 255'):
+            with pytest.raises(
+                UserError, match=r'nearly black in 8 bits +2 .*values reach 4095 of 65535, so 15 of 255'
+            ):
                 plan(request, tmp_path)
+
+
+@pytest.mark.parametrize('config', ['ssdlite_emo_1m_demo', 'emo_1m_demo'])
+def test_flags_for_masks_are_refused_where_there_are_none(tmp_path: Path, config: str) -> None:
+    with pytest.raises(UserError, match=r'--reduce-zero: is for masks'):
+        plan(DataRequest(str(tmp_path), reduce_zero=True), tmp_path, config)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +338,7 @@ def test_faulty_class_tables_are_refused(tmp_path: Path, text: str, message: str
 
 def test_camvid_in_colours_gives_the_same_labels(tmp_path: Path) -> None:
     root = Path(shared('camvid').data_root or '')
-    names = (root / 'CLASSES.txt').read_text().split()
+    names = read_table(root / 'CLASSES.txt').names
     colours = np.arange(3 * 256, dtype=np.uint8).reshape(256, 3)  # by label
     rows = [f'{name},{",".join(map(str, colour))}' for name, colour in zip(names, colours, strict=False)]
     (tmp_path / 'class_dict.csv').write_text(

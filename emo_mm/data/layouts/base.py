@@ -191,11 +191,13 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         name: For messages: "COCO annotation files".
         looks_like: Where its files lie: "annotations/train.json with images/".
         sources: Types of published data sets that it reads, to where they are had; their terms forbid passing them on.
+        has_masks: Whether what the request says of masks means something here.
     """
 
     name: ClassVar[str]
     looks_like: ClassVar[str]
     sources: ClassVar[Mapping[str, str]] = {}
+    has_masks: ClassVar[bool] = False
 
     # --- a folder
     @abstractmethod

@@ -102,6 +102,7 @@ class MaskLayout(Layout[MaskPlace, MaskPairs, MaskSplit]):
     """A folder of images and a folder of masks."""
 
     name = 'images with masks'
+    has_masks = True
     looks_like = 'img_dir/train with ann_dir/train, images/train with masks/train, or train/a.jpg with train/a_mask.png'
     sources: ClassVar[Mapping[str, str]] = {
         'ADE20KDataset': 'ADE20K for scene parsing: ADEChallengeData2016.zip from http://sceneparsing.csail.mit.edu/, '
