@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from data_trees import build, shared
@@ -186,7 +187,7 @@ def test_a_colour_without_a_class_is_a_fault_with_its_count(tmp_path: Path) -> N
 def test_colour_masks_without_a_table_are_refused_with_their_colours(tmp_path: Path) -> None:
     request = tree(tmp_path, in_colours)
     (tmp_path / 'CLASSES.txt').write_text('background\nsquare\ndisc\n')
-    message = r'0\.png: has 3 channels.*found are \(0, 0, 0\), \(30, 200, 40\), \(220, 30, 30\)\. .*--palette FILE'
+    message = r'0\.png: has 3 channels of .*found are \(0, 0, 0\), \(30, 200, 40\), \(220, 30, 30\)\. .*--palette FILE'
     with pytest.raises(UserError, match=message):
         plan(request, tmp_path)
     (check, *_) = doctor.check_data(tmp_path)
@@ -299,13 +300,16 @@ def test_a_folder_with_palettes_is_not_taken_for_that_of_the_config(tmp_path: Pa
     assert any(line.startswith('WARNING: ') and 'labels 0, 1, 2 of the config' in line for line in lines)
 
 
+@pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize(('peak', 'sound'), [(4095, False), (60000, True)])
-def test_images_of_16_bits_that_would_be_black_are_faults(tmp_path: Path, peak: int, sound: bool) -> None:
+def test_images_of_16_bits_that_would_be_black_are_faults(
+    tmp_path: Path, peak: int, sound: bool, channels: int
+) -> None:
     request = tree(tmp_path, black_and_white, TWO)
     values = np.linspace(0, peak, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint16)
     for path in list((tmp_path / 'img_dir').rglob('*.jpg')):
         path.unlink()
-        Image.fromarray(values).save(path.with_suffix('.png'))
+        cv2.imwrite(str(path.with_suffix('.png')), np.repeat(values[..., None], channels, axis=2))
     for _ in range(2):  # from the file, and from what was found before
         if sound:
             plan(request, tmp_path)

@@ -69,13 +69,14 @@ def check_image(path: str, full: bool) -> FileAnswer:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of odd EXIF data and large images; errors are what counts here
             with Image.open(path, formats=FORMATS) as image:
+                # 16 bits, which Pillow may hold as 8 or 32; once it has decoded, nothing tells
+                deep = any(';16' in str(tile[3]) for tile in image.tile)
                 kind, (width, height) = image.format or '', upright_size(image)
                 stored = image.size if swaps_sides(image) else None
-                deep = image.mode.startswith('I')  # 16 bits, which Pillow may hold as 32
                 decoded = full or deep or not _ends_well(path, kind)
                 if decoded:
                     image.load()
-                peak = int(image.getextrema()[1]) if deep else 0
+                peak = _peak(image) if deep else 0
                 floating = image.mode == 'F'
             if decoded:
                 _verify(path)
@@ -86,6 +87,13 @@ def check_image(path: str, full: bool) -> FileAnswer:
     except Exception as error:  # decoders fail in as many ways as there are bytes
         return _unreadable(error)
     return FileAnswer(width=width, height=height, stored=stored, peak=peak)
+
+
+def _peak(image: Image.Image) -> int:
+    """Return the largest value of a decoded image of 16 bits; Pillow keeps the upper 8 of several channels."""
+    if len(image.getbands()) == 1:
+        return int(np.asarray(image).max())
+    return int(np.asarray(image).max()) << 8 | 255
 
 
 def check_mask(path: str) -> FileAnswer:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emo_mm.config.edits import Change, Edit
-from emo_mm.config.parts import image_prefixes, inherits, type_name
+from emo_mm.config.parts import dataset_classes, dataset_palette, image_prefixes, inherits, type_name
 from emo_mm.config.view import ConfigView, inner_parts
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
@@ -171,11 +171,10 @@ class MaskLayout(Layout[MaskPlace, MaskPairs, MaskSplit]):
         """Keep the classes of a config that reads the same folders, where nothing in these speaks of other ones."""
         if not same_folders(view, request) or find_class_file(request.root) is not None:
             return None
-        split = 'train' if view.training else 'test'
-        dataset = view.only_dataset(split).node
-        place = self.find(request, split) or self.find(request, 'val')
-        classes = Reading(split, dataset, view.task.scope).classes or ()
-        warning = other_classes(place.mask_dir, len(classes)) if place else ''
+        dataset, scope = view.only_dataset('train' if view.training else 'test').node, view.task.scope
+        classes, palette = dataset_classes(dataset, scope) or (), dataset_palette(dataset, scope)
+        mask_dir = request.root / (dataset.get('data_prefix', {}).get('seg_map_path') or '')
+        warning = other_classes(mask_dir, len(classes), palette)
         if warning is None:
             return None
         line = "the config's own classes are kept; for others give --classes FILE"

@@ -32,7 +32,7 @@ from emo_mm.data.splits import DataRequest, count, files_under, inside, locate, 
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
 
-_FEW_LABELS = 0.1  # of a config's classes: with fewer, the masks are hardly those that it is for
+_FEW_LABELS = 0.5  # of a config's classes: masks whose labels end before are hardly those that it is for
 
 
 @dataclass(frozen=True)
@@ -70,27 +70,28 @@ def agreed_names(root: Path, parts: Mapping[str, MaskPairs], request: DataReques
         colours = table.colours or tuple(class_colours(len(table.names)))
         names = MaskNames(table.names, colours, source)
     else:
-        names = _of_the_masks(root, next(iter(parts.values())), tolerant)
+        names = _of_the_masks(root, next(iter(parts.values())), how, tolerant)
     names = replace(names, how=how, notes=(f'masks are {note}',) if note else ())
     return without_ignored(names, request)
 
 
-def other_classes(mask_dir: Path, classes: int) -> str | None:
+def other_classes(mask_dir: Path, classes: int, palette: Sequence[tuple[int, ...]]) -> str | None:
     """Tell whether masks speak of other classes than a config has, which are kept as nothing names others.
 
     Args:
         mask_dir: Folder of the masks.
         classes: How many classes the config has.
+        palette: Their colours; empty if it has none.
 
     Returns:
         None if their palettes do; a warning if they hold few of the classes; else nothing.
     """
     sample = read_sample([mask_dir / name for name in spread(files_under(mask_dir, MASK_SUFFIXES))], tolerant=True)
-    if sample.palettes:
-        return None
     seen = sorted(set(sample.counts()) - {IGNORED})
-    if not seen or seen[-1] >= _FEW_LABELS * classes:
+    if not seen or seen[-1] >= _FEW_LABELS * classes or sample.channels:
         return ''
+    if sample.palettes and not sample.palettes <= set(enumerate(palette)):
+        return None
     return (
         f'{mask_dir}: {count(len(sample.masks), "mask")} looked into hold only the labels {shortlist(seen)} of the '
         f"config's {classes} classes; if these are other classes, name them with --classes FILE"
@@ -163,8 +164,8 @@ def _two(table: ClassTable | None, source: str) -> MaskNames:
     return MaskNames(names, colours, source)
 
 
-def _of_the_masks(root: Path, first: MaskPairs, tolerant: bool) -> MaskNames:
-    found = palette_classes(first, tolerant)
+def _of_the_masks(root: Path, first: MaskPairs, how: Conversion, tolerant: bool) -> MaskNames:
+    found = palette_classes(first, tolerant) if how.kind == 'labels' else None
     if found is None:
         raise NeedsConfigError(
             f'{first.mask_dir}: the class names are not known: there is no CLASSES.txt, the masks have no palette',

@@ -12,7 +12,7 @@ from emo_mm.data.layouts.base import Colour
 from emo_mm.data.layouts.masks.convert import HALF, INDEX_MASKS, Conversion
 from emo_mm.data.layouts.masks.labels import disagreement, spread
 from emo_mm.data.layouts.masks.pairs import MaskPairs
-from emo_mm.data.layouts.masks.pixels import IGNORED, Pixels, read_pixels
+from emo_mm.data.layouts.masks.pixels import IGNORED, read_pixels
 from emo_mm.data.layouts.masks.table import HOW_TO_WRITE, ClassTable
 from emo_mm.data.splits import shortlist
 from emo_mm.errors import UserError
@@ -20,57 +20,100 @@ from emo_mm.errors import UserError
 BACKGROUND = 'background'
 TWO_CLASSES = (BACKGROUND, 'foreground')
 
+_SIDE = 512  # pixels to a side that are enough to tell colours by
 _EDGE = 32  # how far from black or white JPEG blurs a pixel that is neither on an edge
 _FEW_BETWEEN = 0.02  # share of pixels between black and white up to which masks are meant to be black and white
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Some masks of a data set, read.
+class Look:
+    """What a mask holds, in short.
 
     Attributes:
-        masks: The files and what they hold.
+        path: The file.
+        channels: Whether it has several channels.
+        coloured: Whether these differ.
+        lossy: Whether the file is of a kind that blurs pixels.
+        palette: The colours of its numbers, unless they are plain greys.
+        counts: How many pixels have each number.
+        colours: The colours of several channels, or most of them.
     """
 
-    masks: tuple[tuple[Path, Pixels], ...]
+    path: Path
+    channels: bool
+    coloured: bool
+    lossy: bool
+    palette: Mapping[int, Colour]
+    counts: Mapping[int, int]
+    colours: frozenset[Colour]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What some masks of a data set hold.
+
+    Attributes:
+        masks: These masks.
+    """
+
+    masks: tuple[Look, ...]
 
     @property
-    def coloured(self) -> list[tuple[Path, Pixels]]:
+    def channels(self) -> bool:
+        """Whether there are masks, and all have several channels."""
+        return bool(self.masks) and all(mask.channels for mask in self.masks)
+
+    @property
+    def coloured(self) -> list[Look]:
         """The masks with several channels that differ."""
-        return [one for one in self.masks if one[1].coloured]
-
-    @property
-    def several_channels(self) -> int:
-        """How many masks have several channels."""
-        return sum(pixels.values.ndim == 3 for _, pixels in self.masks)
+        return [mask for mask in self.masks if mask.coloured]
 
     @property
     def lossy(self) -> Path | None:
         """A mask of a kind that blurs pixels; None if there is none."""
-        return next((path for path, pixels in self.masks if pixels.lossy), None)
+        return next((mask.path for mask in self.masks if mask.lossy), None)
 
     @property
     def palettes(self) -> set[tuple[int, Colour]]:
         """The numbers with their colours, of masks with palettes that are no plain greys."""
-        return {pair for _, pixels in self.masks for pair in pixels.own_colours.items()}
+        return {pair for mask in self.masks for pair in mask.palette.items()}
 
     def counts(self) -> dict[int, int]:
         """Return how many pixels have each number."""
         found: dict[int, int] = {}
-        for _, pixels in self.masks:
-            values, numbers = np.unique(pixels.numbers, return_counts=True)
-            for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+        for mask in self.masks:
+            for value, number in mask.counts.items():
                 found[value] = found.get(value, 0) + number
         return found
 
     def colours(self) -> list[Colour]:
         """Return the colours of masks with several channels."""
-        found: set[Colour] = set()
-        for _, pixels in self.masks:
-            if pixels.values.ndim == 3:
-                code = np.unique(pixels.values.astype(np.int32) @ (65536, 256, 1))  # (H, W, 3) -> (colours,)
-                found |= {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in code}
-        return sorted(found)
+        return sorted({colour for mask in self.masks for colour in mask.colours})
+
+
+def look_at(path: Path) -> Look:
+    """Return what a mask holds.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    pixels = read_pixels(path)
+    values, numbers = np.unique(pixels.numbers, return_counts=True)
+    colours: set[Colour] = set()
+    if pixels.values.ndim == 3:
+        step = 1 + max(pixels.values.shape[:2]) // _SIDE
+        some = pixels.values[::step, ::step].astype(np.int32)
+        codes = np.unique(some[..., 0] << 16 | some[..., 1] << 8 | some[..., 2])  # (H, W) -> (colours,)
+        colours = {(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes}
+    return Look(
+        path=path,
+        channels=pixels.values.ndim == 3,
+        coloured=pixels.coloured,
+        lossy=pixels.lossy,
+        palette=pixels.own_colours,
+        counts=dict(zip(values.tolist(), numbers.tolist(), strict=True)),
+        colours=frozenset(colours),
+    )
 
 
 def take_sample(parts: Mapping[str, MaskPairs], tolerant: bool) -> Sample:
@@ -92,7 +135,7 @@ def read_sample(paths: Sequence[Path], tolerant: bool) -> Sample:
     found = []
     for path in paths:
         try:
-            found.append((path, read_pixels(path)))
+            found.append(look_at(path))
         except UserError:
             if not tolerant:
                 raise
@@ -129,7 +172,7 @@ def conversion_of(sample: Sample, table: ClassTable | None, binary: bool) -> tup
         raise UserError(_lossy(sample.lossy))
     if table is not None and table.colours and _by_palette(sample, table):
         return _named_colours(table), 'read by the colours of their palettes'
-    if sample.several_channels == len(sample.masks) > 0:
+    if sample.channels:
         return Conversion('grey'), 'have equal channels, of which one is read'
     return INDEX_MASKS, ''
 
@@ -167,14 +210,14 @@ def _black_and_white(sample: Sample) -> tuple[Conversion, str] | None:
 
 
 def _of_colours(sample: Sample, table: ClassTable | None) -> tuple[Conversion, str]:
-    path = sample.coloured[0][0]
-    lossy = next((one for one, pixels in sample.coloured if pixels.lossy), None)
+    path = sample.coloured[0].path
+    lossy = next((mask.path for mask in sample.coloured if mask.lossy), None)
     if lossy is not None:
         raise UserError(_lossy(lossy))
     if table is not None and table.colours:
         return _named_colours(table), f'read by the colours in {table.path.name}'
     raise UserError(
-        f'{path}: has {sample.coloured[0][1].values.shape[-1]} channels, so it is a colour mask; found are '
+        f'{path}: has 3 channels of different values, so it is a colour mask; found are '
         f'{shortlist(sample.colours(), 6)}. Give the colour of each class with --palette FILE, {HOW_TO_WRITE}'
     )
 
@@ -184,7 +227,7 @@ def _drawn_by(sample: Sample, table: ClassTable) -> bool:
     known = {*table.colours, *table.ignored}
     if known == {(0, 0, 0), (255, 255, 255)}:
         return not sample.palettes and sample.lossy is None and set(sample.counts()) == {0, 255}
-    return sample.several_channels == len(sample.masks) > 0 and set(sample.colours()) <= known
+    return sample.channels and set(sample.colours()) <= known
 
 
 def _by_palette(sample: Sample, table: ClassTable) -> bool:
@@ -193,7 +236,9 @@ def _by_palette(sample: Sample, table: ClassTable) -> bool:
     known = dict.fromkeys(table.ignored, IGNORED) | {colour: label for label, colour in enumerate(table.colours)}
     if not found or all(known.get(colour) == number for number, colour in found):
         return False
-    return all(colour in known for _, colour in found) or bool(disagreement(sample.masks))
+    return all(colour in known for _, colour in found) or bool(
+        disagreement([(mask.path, mask.palette) for mask in sample.masks])
+    )
 
 
 def _named_colours(table: ClassTable) -> Conversion:

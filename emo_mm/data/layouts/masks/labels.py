@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from emo_mm.data.layouts.base import Colour
 from emo_mm.data.layouts.masks.convert import INDEX_MASKS, Conversion
 from emo_mm.data.layouts.masks.pairs import MaskPairs
-from emo_mm.data.layouts.masks.pixels import IGNORED, NO_IMAGE, Pixels, read_pixels
+from emo_mm.data.layouts.masks.pixels import IGNORED, NO_IMAGE, read_pixels
 from emo_mm.data.layouts.masks.table import HOW_TO_WRITE
 from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import UserError
@@ -118,7 +118,7 @@ def check_palettes(paths: Sequence[Path]) -> None:
     Raises:
         UserError: If the same label has two colours.
     """
-    fault = disagreement([(path, pixels) for path in paths if (pixels := _sound(path)) is not None])
+    fault = disagreement([(path, _palette_of(path)) for path in paths])
     if fault:
         raise UserError(
             f'{fault}; write the masks with one palette, or as grey images of class numbers, or give the colours of '
@@ -126,11 +126,11 @@ def check_palettes(paths: Sequence[Path]) -> None:
         )
 
 
-def disagreement(masks: Sequence[tuple[Path, Pixels]]) -> str:
+def disagreement(palettes: Sequence[tuple[Path, Mapping[int, Colour]]]) -> str:
     """Return which two masks give a label two colours, in words; empty if none do."""
     known: dict[int, tuple[Colour, Path]] = {}
-    for path, pixels in masks:
-        for label, colour in pixels.own_colours.items():
+    for path, colours in palettes:
+        for label, colour in colours.items():
             first, where = known.setdefault(label, (colour, path))
             if first != colour:
                 return (
@@ -140,11 +140,11 @@ def disagreement(masks: Sequence[tuple[Path, Pixels]]) -> str:
     return ''
 
 
-def _sound(path: Path) -> Pixels | None:
+def _palette_of(path: Path) -> Mapping[int, Colour]:
     try:
-        return read_pixels(path)
+        return read_pixels(path).own_colours
     except UserError:
-        return None  # the caller says so
+        return {}  # the caller says so
 
 
 def palette_classes(pairs: MaskPairs, tolerant: bool = False) -> tuple[tuple[str, ...], list[Colour]] | None:
