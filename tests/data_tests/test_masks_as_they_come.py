@@ -340,6 +340,22 @@ def test_faulty_class_tables_are_refused(tmp_path: Path, text: str, message: str
         read_table(tmp_path / 'table.csv')
 
 
+@pytest.mark.parametrize(
+    'text',
+    [
+        'background:0,0,0::\nsquare:220,30,30:side,corner:turn\ndisc:30,200,40::\n',
+        'label,name,r,g,b\n0,background,0,0,0\n2,disc,30,200,40\n1,square,220,30,30\n',
+        'name;r;g;b;a\n"background";0;0;0;255\n"square";220;30;30;255\n"disc";30;200;40;255\n',
+        '0 0 0 background\n220 30 30 square\n30 200 40 disc\n',
+        'background #000000\nsquare #DC1E1E\ndisc #1ec828\n',
+    ],
+)
+def test_class_tables_of_other_tools_are_understood(tmp_path: Path, text: str) -> None:
+    (tmp_path / 'table.txt').write_text(text)
+    table = read_table(tmp_path / 'table.txt')
+    assert (table.names, table.colours) == (('background', 'square', 'disc'), COLOURS)
+
+
 def test_camvid_in_colours_gives_the_same_labels(tmp_path: Path) -> None:
     root = Path(shared('camvid').data_root or '')
     names = read_table(root / 'CLASSES.txt').names

@@ -19,6 +19,7 @@ HOW_TO_WRITE = 'a text file with a line name,red,green,blue for each class'
 _SPLIT_FOLDERS = tuple(name for names in SPLIT_NAMES.values() for name in names)
 _RGB = re.compile(r'(?<![\w.])(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})(?![\w.])')
 _HEX = re.compile(r'#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})(?!\w)')
+_MARKS = ' \t,;:"\''
 _NUMBERED = re.compile(r'(\d+)\s*[,;]\s*(.+)')
 
 
@@ -134,11 +135,17 @@ def _colour_of(line: str) -> tuple[str, ...] | None:
     if match is None:
         return None
     numbers = [int(part, 16 if match.re is _HEX else 10) for part in match.groups()]
-    name = line.partition(':')[0] if ':' in line[: match.start()] else line[: match.start()] + line[match.end() :]
-    return (*map(str, numbers), name.strip(' \t,;:"\''))
+    before = line[: match.start()].strip(_MARKS)
+    return (*map(str, numbers), before or line[match.end() :].strip(_MARKS))  # after a name may be more: parts, alpha
 
 
 def _with_colours(path: Path, lines: list[str], rows: list[tuple[str, ...]]) -> ClassTable:
+    numbered = [_NUMBERED.fullmatch(row[3]) for row in rows]
+    if all(numbered):
+        by_label = {int(match[1]): (*row[:3], match[2]) for match, row in zip(numbered, rows, strict=True) if match}
+        if sorted(by_label) != list(range(len(rows))):
+            raise UserError(f'{path}: the labels must run 0, 1, 2, ... without gaps')
+        rows = [by_label[label] for label in range(len(rows))]
     colours = [(int(red), int(green), int(blue)) for red, green, blue, _ in rows]
     for line, colour, row in zip(lines, colours, rows, strict=True):
         if max(colour) > 255 or not row[3]:
