@@ -51,6 +51,12 @@ def dataset_classes(dataset: dict[str, Any], scope: str) -> tuple[str, ...] | No
     return None if classes is None else (classes,) if isinstance(classes, str) else tuple(classes)
 
 
+def dataset_palette(dataset: dict[str, Any], scope: str) -> list[tuple[int, ...]]:
+    """Return the colours of the classes of a data set, from its config or its type; none if it has none."""
+    known = getattr(_dataset_type(dataset, scope), 'METAINFO', {}) | (dataset.get('metainfo') or {})
+    return [tuple(colour) for colour in known.get('palette') or ()]
+
+
 def inherits(dataset: dict[str, Any], scope: str, bases: tuple[str, ...]) -> bool:
     """Tell whether the type of a data set is one of some classes, named without their scope, or made from one."""
     kind = _dataset_type(dataset, scope)

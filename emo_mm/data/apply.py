@@ -9,7 +9,7 @@ from emo_mm.config.edits import Change, Edit
 from emo_mm.config.view import ConfigView
 from emo_mm.data.checks import check_readings, readings_of
 from emo_mm.data.layouts import layout_of_folder
-from emo_mm.data.layouts.base import Reading, write_text
+from emo_mm.data.layouts.base import DERIVED, Reading
 from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
 
@@ -24,7 +24,8 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, w
         view: The config.
         request: What the user gave.
         tolerant: Whether faults of single images and annotations are left to ``check_content``.
-        write: Whether to write the lists that the run reads, to ``checked_data`` in the work directory.
+        write: Whether to write what the config reads in place of the user's files, if anything, to the work directory;
+            a dry run does not.
 
     Returns:
         The edits, and lines to print: counts of matched images and labels, classes, and decisions taken.
@@ -33,6 +34,8 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, w
         UserError: If the data are missing or faulty, or the config's loaders join several data sets.
     """
     layout = layout_of_folder(request, view.task)
+    if request.about_masks and not layout.has_masks:
+        raise UserError(f'--{request.about_masks[0]}: is for masks, which {view.task.noun} data have none of here')
     # the name that configs give their root; the parts below no longer depend on it
     root = (Edit('data_root', request.root.as_posix()),) if 'data_root' in view.cfg else ()
     readings = _readings(view)
@@ -42,10 +45,10 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, w
         there = [_moved(reading, request) for reading in readings_of(view)]
         return Change((*root, *moved), (*check_readings(view, there, tolerant), *kept))
     validating = bool(view.splits['val'].datasets)
-    lists = Path(view.cfg.get('work_dir') or 'work_dirs').absolute() / 'checked_data'
-    found = layout.resolve(request, view.training, tolerant, validating, lists)
-    for path, text in layout.texts(found).items() if write else ():
-        write_text(path, text)
+    derived = Path(view.cfg.get('work_dir') or 'work_dirs').absolute() / DERIVED
+    found = layout.resolve(request, view.training, tolerant, validating, derived)
+    if write:
+        layout.write(found, tolerant)
     edits = [edit for reading in readings for edit in layout.point(reading, found, found.split(reading.split))]
     rest = layout.finish(view, found)
     lines = (*found.lines(), *rest.lines)

@@ -20,7 +20,7 @@ from emo_mm.config.view import ConfigView, SplitView
 from emo_mm.data.faults import Content, summary, table, write_list
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.layouts import layout_of_reading, layouts_of
-from emo_mm.data.layouts.base import Reading
+from emo_mm.data.layouts.base import DERIVED, Reading
 from emo_mm.data.splits import count
 from emo_mm.errors import UserError
 from emo_mm.tasks import TASK_OF_SCOPE
@@ -28,7 +28,6 @@ from emo_mm.weights.cache import cache_dir
 
 POLICIES = ('error', 'skip')
 FAULT_LIST = 'data_faults.csv'  # in the work directory
-CHECKED_DATA = 'checked_data'  # likewise: lists that are read in the place of the user's
 
 
 # --- is it there, does it fit
@@ -121,7 +120,7 @@ def repair_data(view: ConfigView, write: bool) -> Change:
         view: The config. Its work directory gets the copies.
         write: Whether to write them; if not, they are only told of.
     """
-    folder = Path(view.cfg.work_dir) / CHECKED_DATA
+    folder = Path(view.cfg.work_dir) / DERIVED
     readings = [(reading, layout_of_reading(reading)) for reading in readings_of(view)]
     return join(
         layout.repaired(view, reading, folder / f'{index}_{reading.split}', write)
@@ -161,7 +160,7 @@ def check_content(view: ConfigView, check: str = 'quick', policy: str = 'error')
         ways = 'Fix them, leave them out with --bad-data skip, or go without this check by --skip-check.'
         raise UserError('\n'.join([f'the data have {summary(faults)} ({checked})', *shown, ways]))
     left = [
-        _leave_out(view, reading, content, folder / CHECKED_DATA / f'{index}_{reading.split}')
+        _leave_out(view, reading, content, folder / DERIVED / f'{index}_{reading.split}')
         for index, (reading, content) in enumerate(found)
         if content.serious
     ]

@@ -7,16 +7,16 @@ last word; here each split is looked at to the end.
 from __future__ import annotations
 
 import shlex
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from emo_mm.config.edits import apply_edits
 from emo_mm.data.checks import known_answers
 from emo_mm.data.faults import by_kind, summary
 from emo_mm.data.layouts import layout_of_folder
-from emo_mm.data.layouts.base import Checked, Found, Layout, LayoutError, Names, NeedsConfigError, Reading, write_text
+from emo_mm.data.layouts.base import Checked, Found, Layout, LayoutError, Names, NeedsConfigError, Reading
 from emo_mm.data.splits import DataRequest, needed_splits, shortlist
 from emo_mm.errors import UserError
 
@@ -116,10 +116,9 @@ def _check(layout: Layout, root: Path, one: _Part, names: Names, doubt: str) -> 
         checked: Checked = layout.check(root, one.split, one.part, names, tolerant=False)
         dataset: dict[str, Any] = {'metainfo': {'classes': names.classes}}
         reading = Reading(one.split, dataset, scope='')
-        with tempfile.TemporaryDirectory() as lists, known_answers() as cache:
-            found = Found(root, names, {one.split: checked}, Path(lists))
-            for path, text in layout.texts(found).items():
-                write_text(path, text)
+        with TemporaryDirectory() as folder, known_answers() as cache:
+            found = Found(root, names, {one.split: checked}, Path(folder))
+            layout.write(found, tolerant=True)
             apply_edits({'dataset': dataset}, layout.point(reading, found, checked))
             content = layout.content(reading, 'quick', cache)
     except UserError as error:

@@ -40,6 +40,11 @@ class DataRequest:
             0.8/0.1/0.1.
         split_seed: Another division of the same shares.
         no_groups: Divide image by image, though names that differ in their end only may be frames of one video.
+        palette: Text file of the classes' colours in colour masks: ``name,red,green,blue`` on each line, or CVAT's
+            ``labelmap.txt``.
+        binary: Read masks as black and white: two classes, the background first.
+        reduce_zero: Ignore label 0 of the masks, and let the others move down by one.
+        ignore: Labels of the masks to ignore: numbers or class names.
     """
 
     data_root: str | None = None
@@ -53,6 +58,10 @@ class DataRequest:
     split: str | None = None
     split_seed: int | None = None
     no_groups: bool = False
+    palette: str | None = None
+    binary: bool | None = None
+    reduce_zero: bool | None = None
+    ignore: tuple[str, ...] | None = None
 
     @property
     def given(self) -> bool:
@@ -63,6 +72,12 @@ class DataRequest:
     def only_root(self) -> bool:
         """Whether nothing but the root was given, so that the tree itself must tell the rest."""
         return self.given and self == DataRequest(data_root=self.data_root)
+
+    @property
+    def about_masks(self) -> list[str]:
+        """The flags given that are about masks."""
+        names = ('palette', 'binary', 'reduce_zero', 'ignore')
+        return [name.replace('_', '-') for name in names if getattr(self, name) is not None]
 
     @property
     def root(self) -> Path:

@@ -25,6 +25,8 @@ _SHARED = {
     **{f'{split}_images': Argument(metavar='DIR') for split in ('train', 'val', 'test')},
     'classes': Argument(metavar='FILE'),
     'split': Argument(metavar='SHARES'),
+    'palette': Argument(metavar='FILE'),
+    'ignore': Argument(metavar='LABEL'),
     'check': Argument(off='--skip-check', group=_FAULTS),
     'bad_data': Argument(group=_FAULTS),
 }

@@ -96,7 +96,7 @@ def test_trashnet_is_counted() -> None:
 
 def listed(tmp_path: Path, request: DataRequest, splits: tuple[str, ...] = ('train', 'val')) -> dict[str, list[str]]:
     """The lists that mmpretrain is given, lines by split."""
-    found = FOLDERS.resolve(request, lists=tmp_path)
+    found = FOLDERS.resolve(request, derived=tmp_path)
     texts = FOLDERS.texts(found)
     return {split: texts.get(tmp_path / f'list_{split}.txt', '').splitlines() for split in splits}
 

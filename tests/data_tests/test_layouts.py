@@ -99,7 +99,7 @@ def test_a_folder_that_no_layout_of_the_task_recognises_is_told_which_there_are(
         layout_of_folder(DataRequest(data_root=str(tmp_path)), TASKS['cls'])
     (check,) = doctor.check_data(tmp_path)
     assert not check.ok
-    for known in ('COCO annotation files', 'images with index masks', 'class folders', 'toy tables'):
+    for known in ('COCO annotation files', 'images with masks', 'class folders', 'toy tables'):
         assert known in check.detail
 
 

@@ -52,10 +52,14 @@ def test_a_file_without_partner_is_named(tmp_path: Path) -> None:
         pair_up(tmp_path / 'i', tmp_path / 'm')
 
 
-def test_mixed_file_types_are_refused(tmp_path: Path) -> None:
+def test_mixed_file_types_are_paired_by_the_rest_of_their_names(tmp_path: Path) -> None:
     write_pairs(tmp_path / 'i', tmp_path / 'm')
-    (tmp_path / 'i' / 'scene1.jpg').rename(tmp_path / 'i' / 'scene1.png')
-    with pytest.raises(UserError, match='mixes file types'):
+    (tmp_path / 'i' / 'scene1.jpg').rename(tmp_path / 'i' / 'scene1.JPG')
+    pairs = pair_up(tmp_path / 'i', tmp_path / 'm')
+    assert pairs.stems == ('scene0.jpg', 'scene1.JPG', 'scene2.jpg')
+    assert [pairs.mask(stem).name for stem in pairs.stems] == ['scene0.png', 'scene1.png', 'scene2.png']
+    (tmp_path / 'i' / 'scene1.png').write_bytes(b'')
+    with pytest.raises(UserError, match='several files are called scene1'):
         pair_up(tmp_path / 'i', tmp_path / 'm')
 
 
@@ -91,8 +95,8 @@ def test_undeclared_labels_are_refused(tmp_path: Path) -> None:
         MASKS.resolve(write_masks(tmp_path, 'road\ncar\n'))
 
 
-def test_masks_of_0_and_255_are_refused(tmp_path: Path) -> None:
-    request = write_masks(tmp_path, 'back\nfront\n')
+def test_masks_of_0_and_255_are_refused_where_there_are_more_than_two_classes(tmp_path: Path) -> None:
+    request = write_masks(tmp_path)
     labels = np.where(np.arange(MASK_SIZE[0] * MASK_SIZE[1]).reshape(MASK_SIZE[1], MASK_SIZE[0]) % 2, 255, 0)
     for path in (tmp_path / 'ann_dir').rglob('*.png'):
         write_mask(path, labels)

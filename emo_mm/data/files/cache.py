@@ -12,7 +12,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS answers (
     folder TEXT, name TEXT, kind TEXT, size INTEGER, time INTEGER, answer TEXT,
     PRIMARY KEY (folder, name, kind)) WITHOUT ROWID"""
 # A change in how files are checked makes earlier answers worthless.
-_VERSION = 1
+_VERSION = 2
 
 
 class CheckCache:

@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ _TAIL = 64  # bytes read from the end of a file
 _ENDINGS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
 _READ_BY_OPENCV = {'JPEG', 'MPO', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP'}
 _CHUNK = 64  # files that a process is given at once
+_DARK = 1 << 14  # below it, the upper 8 of 16 bits are below 64
 _FEW = 256  # files for which starting processes does not pay
 _SILENT_SECONDS = 2  # before a progress bar appears
 
@@ -48,6 +49,7 @@ class FileAnswer:
         height: Height likewise.
         labels: Of a mask: the labels that it holds.
         stored: Width and height in the file, where its EXIF data turn it; else None.
+        peak: Of an image of 16 bits: its largest value; else 0.
     """
 
     kind: str = ''
@@ -56,6 +58,7 @@ class FileAnswer:
     height: int = 0
     labels: tuple[int, ...] = ()
     stored: tuple[int, int] | None = None
+    peak: int = 0
 
 
 def check_image(path: str, full: bool) -> FileAnswer:
@@ -66,18 +69,31 @@ def check_image(path: str, full: bool) -> FileAnswer:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of odd EXIF data and large images; errors are what counts here
             with Image.open(path, formats=FORMATS) as image:
+                # 16 bits, which Pillow may hold as 8 or 32; once it has decoded, nothing tells
+                deep = any(';16' in str(tile[3]) for tile in image.tile)
                 kind, (width, height) = image.format or '', upright_size(image)
                 stored = image.size if swaps_sides(image) else None
-                decoded = full or not _ends_well(path, kind)
+                decoded = full or deep or not _ends_well(path, kind)
                 if decoded:
                     image.load()
+                peak = _peak(image) if deep else 0
+                floating = image.mode == 'F'
             if decoded:
                 _verify(path)
+        if floating:
+            return FileAnswer('image of floating-point pixels', 'their range is not known; convert it to 8 bits')
         if kind not in _READ_BY_OPENCV and not _opencv_reads(path):
             return FileAnswer('image of a kind that OpenCV does not read', kind)
     except Exception as error:  # decoders fail in as many ways as there are bytes
         return _unreadable(error)
-    return FileAnswer(width=width, height=height, stored=stored)
+    return FileAnswer(width=width, height=height, stored=stored, peak=peak)
+
+
+def _peak(image: Image.Image) -> int:
+    """Return the largest value of a decoded image of 16 bits; Pillow keeps the upper 8 of several channels."""
+    if len(image.getbands()) == 1:
+        return int(np.asarray(image).max())
+    return int(np.asarray(image).max()) << 8 | 255
 
 
 def check_mask(path: str) -> FileAnswer:
@@ -123,7 +139,27 @@ def check_files(paths: Sequence[str], check: str, cache: CheckCache | None = Non
     if cache:  # faults are looked at again each time: what fixes them need not change size or time
         sound = {index: _to_fields(answer) for index, answer in fresh.items() if not answer.kind}
         cache.put(paths, versions, check, sound)
-    return [answer for answer in answers if answer is not None]
+    return without_dark_ones([answer for answer in answers if answer is not None])
+
+
+def without_dark_ones(answers: list[FileAnswer]) -> list[FileAnswer]:
+    """Return answers in which images of 16 bits are faults, where they use so little of these that 8 bits are dark.
+
+    All decoders here keep the upper 8 of 16 bits, so photographs of 10 or 12 bits become nearly black. A dark one among
+    others that use the whole range is as it should be.
+    """
+    if not 0 < max((answer.peak for answer in answers), default=0) < _DARK:
+        return answers
+    return [
+        replace(
+            answer,
+            kind='image of 16 bits that is nearly black in 8 bits',
+            detail=f'values reach {answer.peak} of 65535, so {answer.peak >> 8} of 255; stretch them over 8 bits',
+        )
+        if answer.peak and not answer.kind
+        else answer
+        for answer in answers
+    ]
 
 
 def _ask(paths: list[str], check: str) -> list[FileAnswer]:
@@ -203,9 +239,9 @@ def _unreadable(error: Exception) -> FileAnswer:
 
 def _to_fields(answer: FileAnswer) -> list:
     stored = None if answer.stored is None else list(answer.stored)
-    return [answer.kind, answer.detail, answer.width, answer.height, list(answer.labels), stored]
+    return [answer.kind, answer.detail, answer.width, answer.height, list(answer.labels), stored, answer.peak]
 
 
 def _from_fields(fields: list) -> FileAnswer:
-    kind, detail, width, height, labels, stored = fields
-    return FileAnswer(kind, detail, width, height, tuple(labels), None if stored is None else tuple(stored))
+    kind, detail, width, height, labels, stored, peak = fields
+    return FileAnswer(kind, detail, width, height, tuple(labels), None if stored is None else tuple(stored), peak)

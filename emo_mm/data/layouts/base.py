@@ -166,6 +166,9 @@ class Boxes:
         return Boxes(self.places[chosen], self.images[chosen], self.classes[chosen])
 
 
+DERIVED = 'checked_data'  # in the work directory
+
+
 PlaceT = TypeVar('PlaceT')
 PartT = TypeVar('PartT')
 CheckedT = TypeVar('CheckedT', bound=Checked)
@@ -179,14 +182,14 @@ class Found(Generic[CheckedT]):
         root: The folder.
         names: Its classes.
         splits: The splits found, by name (``train``, ``val``, ``test``).
-        lists: Folder for lists that a run reads in the place of what lies in the root, see ``Layout.texts``.
+        derived: Folder for what a run reads in place of files of the user, such as converted masks.
         told: What else a user should read about the splits.
     """
 
     root: Path
     names: Names
     splits: dict[str, CheckedT]
-    lists: Path = Path('checked_data')
+    derived: Path = Path(DERIVED)
     told: tuple[str, ...] = ()
 
     @property
@@ -218,11 +221,13 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         name: For messages: "COCO annotation files".
         looks_like: Where its files lie: "annotations/train.json with images/".
         sources: Types of published data sets that it reads, to where they are had; their terms forbid passing them on.
+        has_masks: Whether what the request says of masks means something here.
     """
 
     name: ClassVar[str]
     looks_like: ClassVar[str]
     sources: ClassVar[Mapping[str, str]] = {}
+    has_masks: ClassVar[bool] = False
 
     # --- a folder
     @abstractmethod
@@ -298,7 +303,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         training: bool = True,
         tolerant: bool = False,
         validating: bool = True,
-        lists: Path = Path('checked_data'),
+        derived: Path = Path(DERIVED),
     ) -> Found[CheckedT]:
         """Find and check the splits of a data set.
 
@@ -308,7 +313,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
                 none).
             tolerant: Whether faults of single images and annotations are left to ``content``.
             validating: Whether a training needs val.
-            lists: Folder of the lists that a run reads; nothing is written here.
+            derived: Folder of what a run reads in place of the user's files; nothing is written here.
 
         Raises:
             UserError: If a split cannot be found, is faulty, or does not go with the others.
@@ -316,7 +321,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         root = request.root
         told: tuple[str, ...] = ()
         if request.split:
-            parts, told = self._divided(request, training, tolerant, lists)
+            parts, told = self._divided(request, training, tolerant, derived)
         elif request.split_seed is not None or request.no_groups:
             raise UserError('--split-seed and --no-groups say how --split divides; give it too')
         else:
@@ -324,7 +329,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
             parts = {split: self.read(self._place(request, split, training), tolerant) for split in splits}
         names = self.agree(root, parts, request, tolerant)
         checked = {split: self.check(root, split, part, names, tolerant) for split, part in parts.items()}
-        return Found(root, names, checked, lists, told)
+        return Found(root, names, checked, derived, told)
 
     def _place(self, request: DataRequest, split: str, training: bool) -> PlaceT:
         """Return where a split lies, or tell how a training goes without it."""
@@ -365,7 +370,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         return {}
 
     def _divided(
-        self, request: DataRequest, training: bool, tolerant: bool, lists: Path
+        self, request: DataRequest, training: bool, tolerant: bool, derived: Path
     ) -> tuple[dict[str, PartT], tuple[str, ...]]:
         """Return the splits of a data set that has none, by ``--split``; and what to say about them."""
         ratios = parse_ratios(request.split or '')
@@ -381,7 +386,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         items = self.items(whole)
         seed = SEED if request.split_seed is None else request.split_seed
         divided = divide(items, ratios, seed, not request.no_groups)
-        parts = {split: self.subset(whole, kept, lists / f'split_{split}') for split, kept in divided.kept.items()}
+        parts = {split: self.subset(whole, kept, derived / f'split_{split}') for split, kept in divided.kept.items()}
         numbers = ', '.join(f'{split} {len(kept)}' for split, kept in divided.kept.items())
         told = (
             f'--split {request.split}: {count(len(items), "image")} divided into {numbers} (seed {seed}); {divided.how}'
@@ -418,6 +423,19 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
     def finish(self, view: ConfigView, found: Found[CheckedT]) -> Change:
         """Return what else of a config depends on the data."""
         return Change()
+
+    def write(self, found: Found[CheckedT], tolerant: bool) -> None:
+        """Write what the edits of ``point`` refer to, into ``found.derived``; nothing where the user's files do.
+
+        Args:
+            found: The data set.
+            tolerant: Whether files that are at fault are left to ``content``.
+
+        Raises:
+            UserError: If it cannot be written, or a file is at fault.
+        """
+        for path, text in self.texts(found).items():
+            write_text(path, text)
 
     # --- a config that names its data
     @abstractmethod

@@ -243,7 +243,7 @@ class FolderLayout(Layout[Path, ClassFolders, FolderSplit]):
         """Return lists of images and labels where mmpretrain would not find the same by itself."""
         number = {name: label for label, name in enumerate(found.classes)}
         return {
-            split.list_in(found.lists): ''.join(
+            split.list_in(found.derived): ''.join(
                 f'{_not_blank(file)} {number[name]}\n' for name, files in split.part.files.items() for file in files
             )
             for split in found.splits.values()
@@ -268,7 +268,7 @@ class FolderLayout(Layout[Path, ClassFolders, FolderSplit]):
             type='CustomDataset',
             data_root=found.root.as_posix(),
             data_prefix=split.folder,
-            ann_file=split.list_in(found.lists).as_posix() if split.listed else '',
+            ann_file=split.list_in(found.derived).as_posix() if split.listed else '',
             with_label=True,
             metainfo={'classes': found.classes},
         )

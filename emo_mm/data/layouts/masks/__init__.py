@@ -1,8 +1,10 @@
-"""Segmentation data as a folder of images and one of index masks, per split.
+"""Segmentation data as a folder of images and one of masks, per split.
 
 Known without further options: ``img_dir/{train,val,test}`` with ``ann_dir/...``, ``images/...`` with ``masks/...`` or
-``annotations/...``, and the same with the split first (``train/images``). Classes come from ``--classes``, a
-``CLASSES.txt`` in the root or beside the masks, or else from the palette of the masks.
+``annotations/...``, the same with the split first (``train/images``), images and masks in one folder per split
+(``train/a.jpg`` and ``train/a_mask.png``), and PASCAL VOC's folders with lists of names. Classes come from
+``--classes``, a file of them in the root or beside the masks, or else from the palette of the masks. What is no index
+mask yet, be it black and white or coloured, is converted (``decide``, ``convert``); a run reads the copies.
 """
 
 from __future__ import annotations
@@ -14,51 +16,39 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emo_mm.config.edits import Change, Edit
-from emo_mm.config.parts import image_prefixes, inherits, type_name
+from emo_mm.config.parts import dataset_classes, dataset_palette, image_prefixes, inherits, type_name
 from emo_mm.config.view import ConfigView, inner_parts
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import FileAnswer, check_files
 from emo_mm.data.layouts.base import (
+    DERIVED,
     Checked,
     Found,
     Layout,
     Names,
-    NeedsConfigError,
     Reading,
     listed_lines,
     same_folders,
+    write_text,
 )
-from emo_mm.data.layouts.masks.labels import (
-    IGNORED,
-    check_labels,
-    check_palettes,
-    palette_classes,
-    require_labels,
-    spread,
-)
+from emo_mm.data.layouts.masks.classes import MaskNames, agreed_names, other_classes
+from emo_mm.data.layouts.masks.convert import INDEX_MASKS, Conversion, read_record, write_copies
+from emo_mm.data.layouts.masks.labels import check_labels, check_palettes, require_labels, spread
 from emo_mm.data.layouts.masks.pairs import (
-    MASK_FOLDERS,
+    LOSSY_SUFFIXES,
     MASK_SUFFIXES,
     MaskPairs,
-    find_folders,
+    MaskPlace,
+    find_place,
     pair_up,
     undivided_folders,
 )
-from emo_mm.data.splits import (
-    SPLITS,
-    DataRequest,
-    files_under,
-    inside,
-    locate,
-    read_classes,
-    shortlist,
-)
+from emo_mm.data.layouts.masks.pixels import IGNORED
+from emo_mm.data.layouts.masks.table import find_class_file
+from emo_mm.data.splits import SPLITS, DataRequest, files_under, inside, locate, shortlist
 from emo_mm.data.splitting import Item
 from emo_mm.errors import UserError
-from emo_mm.runtime.colours import class_colours
-
-CLASS_FILES = ('CLASSES.txt', 'classes.txt', 'labels.txt')
 
 # Data sets of mmseg that read images and masks; of two images, where changes between them are labelled.
 _BASES = ('BaseSegDataset', 'BaseCDDataset')
@@ -69,18 +59,35 @@ class MaskSplit(Checked):
     """One split of images and masks, checked.
 
     Attributes:
+        name: The split.
         pairs: The images and masks.
         image_dir: Folder of the images, relative to the root where it lies under it.
         mask_dir: Folder of the masks, likewise.
         checked: How many masks had their labels checked.
+        how: How the masks become index masks.
         notes: Oddities that are no faults.
     """
 
+    name: str
     pairs: MaskPairs
     image_dir: str
     mask_dir: str
     checked: int
+    how: Conversion = INDEX_MASKS
     notes: tuple[str, ...] = ()
+
+    @property
+    def copied(self) -> bool:
+        """Whether a run reads copies of the masks, which differ or have names that mmseg finds."""
+        return self.how.changes or bool(self.pairs.masks)
+
+    def copies(self, derived: Path) -> Path:
+        """Return the folder of the copies."""
+        return derived.absolute() / f'masks_{self.name}'
+
+    def listed(self, derived: Path) -> Path:
+        """Return the list of the names of the images."""
+        return derived.absolute() / f'images_{self.name}.txt'
 
     def line(self) -> str:
         """Return the folder of the images, which all have a mask, and how many masks were checked."""
@@ -93,62 +100,57 @@ class MaskSplit(Checked):
         return f'{len(self.pairs.stems)} pairs in {self.image_dir} and {self.mask_dir}, {self.checked} masks read'
 
 
-class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
-    """A folder of images and a folder of index masks."""
+class MaskLayout(Layout[MaskPlace, MaskPairs, MaskSplit]):
+    """A folder of images and a folder of masks."""
 
-    name = 'images with index masks'
-    looks_like = 'img_dir/train with ann_dir/train, or images/train with masks/train'
+    name = 'images with masks'
+    has_masks = True
+    looks_like = 'img_dir/train with ann_dir/train, images/train with masks/train, or train/a.jpg with train/a_mask.png'
     sources: ClassVar[Mapping[str, str]] = {
         'ADE20KDataset': 'ADE20K for scene parsing: ADEChallengeData2016.zip from http://sceneparsing.csail.mit.edu/, '
         'unpacked so that images/ and annotations/ lie in that folder.',
     }
 
     # --- a folder
-    def find(self, request: DataRequest, split: str) -> tuple[Path, Path] | None:
+    def find(self, request: DataRequest, split: str) -> MaskPlace | None:
         """Return the folder of the images and that of the masks, which is what ``--*-ann`` names here."""
         root, images, masks = request.root, request.images(split), request.ann(split)
         if images is None and masks is None:
-            return find_folders(root, split)
+            return find_place(root, split)
         if images is None or masks is None:
             raise UserError(f'--{split}-images and --{split}-ann (the folder of masks) must be given together')
         folders = locate(root, images, f'--{split}-images'), locate(root, masks, f'--{split}-ann')
         for folder in folders:
             if not folder.is_dir():
                 raise UserError(f'{folder}: is a file; the folders of images and of masks are expected')
-        return folders
+        return MaskPlace(*folders)
 
     def absent(self, root: Path, split: str) -> UserError:
         """Return the error for a split without folders of the usual names."""
         return UserError(
             f'{root}: no images and masks of the {split} split found; usual are img_dir/{split} and '
-            f'ann_dir/{split}, or images/{split} and masks/{split}. Give the folders with '
-            f'--{split}-images DIR --{split}-ann DIR'
+            f'ann_dir/{split}, images/{split} and masks/{split}, or {split}/a.jpg and {split}/a_mask.png. Give the '
+            f'folders with --{split}-images DIR --{split}-ann DIR'
         )
 
-    def read(self, place: tuple[Path, Path], tolerant: bool) -> MaskPairs:
+    def read(self, place: MaskPlace, tolerant: bool) -> MaskPairs:
         """Return the pairs of images and masks."""
-        return pair_up(*place)
+        return pair_up(place.image_dir, place.mask_dir, listed_lines(place.names) if place.names else None)
 
-    def agree(self, root: Path, parts: Mapping[str, MaskPairs], request: DataRequest, tolerant: bool) -> Names:
-        """Return the classes of a file, or those that the palette of the masks has."""
-        path = locate(root, request.classes, '--classes') if request.classes else find_class_file(root)
-        if path is not None:
-            names = tuple(read_classes(path))
-            return Names(names, class_colours(len(names)), inside(root, path))
-        first = next(iter(parts.values()))
-        found = palette_classes(first, tolerant)
-        if found is None:
-            raise NeedsConfigError(
-                f'{first.mask_dir}: the class names are not known: there is no CLASSES.txt, the masks have no palette',
-                'give a text file with --classes FILE, one name per line in the order of the labels',
-                Names(tuple(f'label {label}' for label in range(IGNORED))),
-            )
-        return Names(*found, source=f'the palette of {inside(root, first.mask_dir)}')
+    def agree(self, root: Path, parts: Mapping[str, MaskPairs], request: DataRequest, tolerant: bool) -> MaskNames:
+        """Return the classes of a file, or those that the masks have, and how masks become index masks."""
+        return agreed_names(root, parts, request, tolerant)
 
     def check(self, root: Path, split: str, part: MaskPairs, names: Names, tolerant: bool) -> MaskSplit:
         """Check sizes and labels of up to 50 masks."""
-        checked = 0 if tolerant else check_labels(part, len(names.classes))
-        return MaskSplit(part, inside(root, part.image_dir), inside(root, part.mask_dir), checked)
+        how = names.how if isinstance(names, MaskNames) else INDEX_MASKS
+        checked = 0 if tolerant else check_labels(part, len(names.classes), how)
+        notes = names.notes if isinstance(names, MaskNames) else ()
+        if part.masks:
+            notes = (*notes, 'files of several types: a run reads a list of them')
+        if how.changes or part.masks:
+            notes = (*notes, f'copies of the masks are read, {DERIVED}/masks_{split} in the work directory')
+        return MaskSplit(split, part, inside(root, part.image_dir), inside(root, part.mask_dir), checked, how, notes)
 
     def recognises(self, request: DataRequest) -> bool:
         """Tell whether there are masks; folders of the same names may hold other labels, in text files."""
@@ -156,12 +158,13 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
             places = [self.find(request, split) for split in SPLITS]
         except UserError:
             return True
-        return any(files_under(place[1], MASK_SUFFIXES) for place in places if place is not None)
+        kinds = (*MASK_SUFFIXES, *LOSSY_SUFFIXES)
+        return any(files_under(place.mask_dir, kinds) for place in places if place is not None)
 
     # --- a folder without splits
     divisible = True
 
-    def undivided(self, request: DataRequest) -> tuple[Path, Path] | None:
+    def undivided(self, request: DataRequest) -> MaskPlace | None:
         """Return the folder of the images and that of the masks."""
         return undivided_folders(request.root)
 
@@ -171,40 +174,63 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
 
     def subset(self, part: MaskPairs, kept: Sequence[int], target: Path) -> MaskPairs:
         """Return some of the pairs."""
-        return replace(part, stems=tuple(part.stems[index] for index in kept), list_file=target.with_suffix('.txt'))
-
-    def texts(self, found: Found[MaskSplit]) -> dict[Path, str]:
-        """Return the lists of the pairs of splits that were made."""
-        made = [split.pairs for split in found.splits.values()]
-        return {pairs.list_file: '\n'.join([*pairs.stems, '']) for pairs in made if pairs.list_file}
+        return replace(part, stems=tuple(part.stems[index] for index in kept), listed=True)
 
     # --- what the doctor shows beyond that
-    def look(self, place: tuple[Path, Path]) -> str:
+    def look(self, place: MaskPlace) -> str:
         """Return the command that shows which names have no partner."""
-        images, masks = (f'<(ls {shlex.quote(str(folder))} | cut -d. -f1)' for folder in place)
+        folders = (place.image_dir, place.mask_dir)
+        images, masks = (f'<(ls {shlex.quote(str(folder))} | cut -d. -f1)' for folder in folders)
         return f'diff {images} {masks}'
 
     # --- a folder in a config
     def kept(self, view: ConfigView, request: DataRequest) -> list[str] | None:
-        """Keep the classes of a config that reads the same folders, where no file names others."""
+        """Keep the classes of a config that reads the same folders, where nothing in these speaks of other ones."""
         if not same_folders(view, request) or find_class_file(request.root) is not None:
             return None
-        return ["the config's own classes are kept; for others give --classes FILE"]
+        dataset, scope = view.only_dataset('train' if view.training else 'test').node, view.task.scope
+        classes, palette = dataset_classes(dataset, scope) or (), dataset_palette(dataset, scope)
+        mask_dir = request.root / (dataset.get('data_prefix', {}).get('seg_map_path') or '')
+        warning = other_classes(mask_dir, len(classes), palette)
+        if warning is None:
+            return None
+        line = "the config's own classes are kept; for others give --classes FILE"
+        return [*([f'WARNING: {warning}'] if warning else []), line]
 
     def point(self, reading: Reading, found: Found[MaskSplit], split: MaskSplit) -> tuple[Edit, ...]:
-        """Give a data set its folders, suffixes and classes; label 0 is a class like the others."""
+        """Give a data set its folders, endings and classes; label 0 is a class like the others."""
+        pairs, derived = split.pairs, found.derived
+        masks = (split.copies(derived).as_posix(), '.png') if split.copied else (split.mask_dir, pairs.mask_suffix)
         folders = reading.part.edit(
             type='BaseSegDataset',
             data_root=found.root.as_posix(),
-            data_prefix={'img_path': split.image_dir, 'seg_map_path': split.mask_dir},
-            img_suffix=split.pairs.image_suffix,
-            seg_map_suffix=split.pairs.mask_suffix,
+            data_prefix={'img_path': split.image_dir, 'seg_map_path': masks[0]},
+            img_suffix=pairs.image_suffix,
+            seg_map_suffix=masks[1],
             reduce_zero_label=False,
             metainfo={'classes': found.classes, 'palette': list(found.names.palette)},
         )
-        listed = split.pairs.list_file
-        names = reading.part.edit(ann_file=listed.as_posix()) if listed else reading.part.remove('ann_file')
-        return (*names, *folders)
+        if split.copied or pairs.listed:
+            return (*reading.part.edit(ann_file=split.listed(derived).as_posix()), *folders)
+        return (*reading.part.remove('ann_file'), *folders)
+
+    def write(self, found: Found[MaskSplit], tolerant: bool) -> None:
+        """Write copies of the masks that are converted, and the lists of the images."""
+        for split in found.splits.values():
+            pairs = split.pairs
+            if not (split.copied or pairs.listed):
+                continue
+            try:
+                write_text(split.listed(found.derived), '\n'.join([*pairs.stems, '']))
+                masks = {stem: pairs.mask(stem) for stem in pairs.stems} if split.copied else {}
+                copied = write_copies(masks, split.how, split.copies(found.derived)) if masks else {}
+            except OSError as error:
+                raise UserError(
+                    f'{found.derived}: cannot be written: {error.strerror}; give another --work-dir'
+                ) from error
+            bad = [one for one in copied.values() if one.answer.kind]
+            if bad and not tolerant:
+                raise UserError(f'{bad[0].source}: {bad[0].answer.kind}: {bad[0].answer.detail}')
 
     def finish(self, view: ConfigView, found: Found[MaskSplit]) -> Change:
         """Let the pipelines keep label 0 too.
@@ -234,13 +260,18 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
             return [f'{split}: {image_dir}: labels are not checked (names listed in a file, or no classes declared)']
         pairs = pair_up(image_dir, mask_dir)
         image_suffix, mask_suffix = _suffixes(dataset)
+        if pairs.masks:
+            raise UserError(
+                f'{image_dir}: mixes file types, but the config reads {image_suffix} and {mask_suffix}; give the data '
+                'set with --data-root DIR --classes FILE'
+            )
         if not (pairs.image_suffix.endswith(image_suffix) and pairs.mask_suffix.endswith(mask_suffix)):
             raise UserError(
                 f'{image_dir}: names end in {pairs.image_suffix} and {pairs.mask_suffix}, but the config reads '
                 f'{image_suffix} and {mask_suffix}; give the data set with --data-root DIR --classes FILE'
             )
         checked = 0 if tolerant else check_labels(pairs, labels_in_masks(dataset, len(classes)))
-        return [f'{split}: {MaskSplit(pairs, image_dir.as_posix(), mask_dir.as_posix(), checked).line()}']
+        return [f'{split}: {MaskSplit(split, pairs, image_dir.as_posix(), mask_dir.as_posix(), checked).line()}']
 
     def content(self, reading: Reading, check: str, cache: CheckCache | None) -> Content:
         """Check each image and mask, their sizes, and all labels."""
@@ -252,6 +283,14 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
         images = [pairs.image(stem).as_posix() for stem in pairs.stems]
         masks = [pairs.mask(stem).as_posix() for stem in pairs.stems]
         answers = list(zip(check_files(images, check, cache), check_files(masks, 'mask', cache), strict=True))
+        copied, mask_dir = read_record(pairs.mask_dir), pairs.mask_dir
+        if copied:  # what is told is told of the user's masks
+            sources = [copied[stem] for stem in pairs.stems]
+            masks, mask_dir = [one.source for one in sources], Path(sources[0].source).parent
+            answers = [
+                (image, one.answer if one.answer.kind else mask)
+                for (image, mask), one in zip(answers, sources, strict=True)
+            ]
         faults = [
             fault
             for index, (image, mask) in enumerate(answers)
@@ -259,20 +298,15 @@ class MaskLayout(Layout[tuple[Path, Path], MaskPairs, MaskSplit]):
         ]
         seen = {label for _, mask in answers if not mask.kind for label in mask.labels}
         if seen or not faults:
-            require_labels(pairs.mask_dir, sorted(seen), labels, len(masks))
-        check_palettes([Path(path) for path in spread(masks)])
+            require_labels(mask_dir, sorted(seen), labels, len(masks))
+        if not copied:
+            check_palettes([Path(path) for path in spread(masks)])
         suffix = _suffixes(reading.dataset)[0]  # with which mmseg completes the names of a list
         names = tuple(f'{stem}{pairs.image_suffix}'.removesuffix(suffix) for stem in pairs.stems)
         return Content(faults, {'images': len(names)}, names)
 
 
 MASKS = MaskLayout()
-
-
-def find_class_file(root: Path) -> Path | None:
-    """Return a text file of class names in the root or among the masks."""
-    places = (root / folder / name for folder in ('', *MASK_FOLDERS) for name in CLASS_FILES)
-    return next((place for place in places if place.is_file()), None)
 
 
 def labels_in_masks(dataset: dict[str, Any], classes: int) -> int:

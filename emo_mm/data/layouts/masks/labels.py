@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from emo_mm.data.layouts.base import Colour
+from emo_mm.data.layouts.masks.convert import INDEX_MASKS, Conversion
 from emo_mm.data.layouts.masks.pairs import MaskPairs
+from emo_mm.data.layouts.masks.pixels import IGNORED, NO_IMAGE, read_pixels
+from emo_mm.data.layouts.masks.table import HOW_TO_WRITE
 from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
 from emo_mm.runtime.images import FORMATS, upright_size
 
-IGNORED = 255
 CHECKED_MASKS = 50  # per split: at most some seconds, and a wrong labelling shows in nearly every mask
-
-_NO_IMAGE = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -30,19 +30,7 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         UserError: If the file is no image, has several channels, or labels that do not fit in 8 bits.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            labels = np.asarray(image)
-    except _NO_IMAGE as error:
-        raise UserError(f'{path}: cannot be read as an image ({error})') from error
-    if labels.ndim != 2:
-        raise UserError(
-            f'{path}: has {labels.shape[-1]} channels; an index mask is expected, one channel whose values are class '
-            'numbers, so colour masks must be converted first'
-        )
-    if labels.dtype != np.uint8 and labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= 255:
-        raise UserError(f'{path}: labels run from {labels.min()} to {labels.max()}; mmseg reads 0 to 255')
-    return labels.astype(np.uint8)
+    return INDEX_MASKS.apply(path)
 
 
 def spread(stems: Sequence[str], most: int = CHECKED_MASKS) -> list[str]:
@@ -52,12 +40,13 @@ def spread(stems: Sequence[str], most: int = CHECKED_MASKS) -> list[str]:
     return [stems[index * len(stems) // most] for index in range(most)]
 
 
-def check_labels(pairs: MaskPairs, labels: int) -> int:
+def check_labels(pairs: MaskPairs, labels: int, how: Conversion = INDEX_MASKS) -> int:
     """Check masks, at most 50 spread over the split: size as their image's, labels declared, some not ignored.
 
     Args:
         pairs: The images and masks.
         labels: Number of labels allowed: 0 to ``labels - 1``, and 255 for ignored pixels.
+        how: How the masks become index masks.
 
     Returns:
         Number of masks checked.
@@ -66,17 +55,18 @@ def check_labels(pairs: MaskPairs, labels: int) -> int:
         UserError: If a mask is not as it must be.
     """
     stems = spread(pairs.stems)
-    check_palettes([pairs.mask(stem) for stem in stems])
+    if how.kind == 'labels':
+        check_palettes([pairs.mask(stem) for stem in stems])
     seen: set[int] = set()
     for stem in stems:
-        seen |= _labels_of(pairs.mask(stem), pairs.image(stem), labels)
+        seen |= _labels_of(pairs.mask(stem), pairs.image(stem), labels, how)
     require_labels(pairs.mask_dir, sorted(seen), labels, len(stems))
     return len(stems)
 
 
-def _labels_of(path: Path, image: Path, labels: int) -> set[int]:
+def _labels_of(path: Path, image: Path, labels: int, how: Conversion) -> set[int]:
     """Return the labels of a mask, which must have the size of its image and no label that is not declared."""
-    mask, shape = read_mask(path), _image_shape(image)
+    mask, shape = how.apply(path), _image_shape(image)
     if mask.shape != shape:
         raise UserError(
             f'{path}: is {mask.shape[1]}x{mask.shape[0]} but its image is {shape[1]}x{shape[0]} '
@@ -128,32 +118,33 @@ def check_palettes(paths: Sequence[Path]) -> None:
     Raises:
         UserError: If the same label has two colours.
     """
-    known: dict[int, tuple[tuple[int, ...], Path]] = {}
-    for path in paths:
-        for label, colour in _label_colours(path).items():
+    fault = disagreement([(path, _palette_of(path)) for path in paths])
+    if fault:
+        raise UserError(
+            f'{fault}; write the masks with one palette, or as grey images of class numbers, or give the colours of '
+            f'the classes with --palette FILE, {HOW_TO_WRITE}'
+        )
+
+
+def disagreement(palettes: Sequence[tuple[Path, Mapping[int, Colour]]]) -> str:
+    """Return which two masks give a label two colours, in words; empty if none do."""
+    known: dict[int, tuple[Colour, Path]] = {}
+    for path, colours in palettes:
+        for label, colour in colours.items():
             first, where = known.setdefault(label, (colour, path))
             if first != colour:
-                raise UserError(
+                return (
                     f'{where} and {path}: label {label} is {first} in the palette of one and {colour} in that of the '
-                    'other, so their labels may mean different classes; write the masks with one palette, or as grey '
-                    'images of class numbers'
+                    'other, so their labels may mean different classes'
                 )
+    return ''
 
 
-def _label_colours(path: Path) -> dict[int, tuple[int, ...]]:
-    """Return the colour of each label that a mask with a palette holds; nothing without one, or for one of greys."""
+def _palette_of(path: Path) -> Mapping[int, Colour]:
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.mode != 'P':
-                return {}
-            colours = image.getpalette() or []
-            labels = [label for _, label in image.getcolors() or []]
-    except _NO_IMAGE:
+        return read_pixels(path).own_colours
+    except UserError:
         return {}  # the caller says so
-    if all(colours[3 * n : 3 * n + 3] == [n] * 3 for n in labels):
-        return {}
-    found = {n: tuple(colours[3 * n : 3 * n + 3]) for n in labels if isinstance(n, int) and n != IGNORED}
-    return {label: colour for label, colour in found.items() if colour}
 
 
 def palette_classes(pairs: MaskPairs, tolerant: bool = False) -> tuple[tuple[str, ...], list[Colour]] | None:
@@ -199,6 +190,6 @@ def _image_shape(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = upright_size(image)
-    except _NO_IMAGE as error:
+    except NO_IMAGE as error:
         raise UserError(f'{path}: cannot be read as an image ({error})') from error
     return height, width
