@@ -224,12 +224,27 @@ def check_parts(cfg: Config, purpose: Purpose) -> None:
         holder = _at(cfg, parent) if parent else cfg
         if purpose not in rule.read_by or not hasattr(holder, 'get'):
             continue
-        fits, words = _KINDS[rule.kind]
         for name in list(holder) if key == '*' else [key]:
             value = holder.get(name)
-            asked = rule.needed_by == 'parent' or rule.needed_by == purpose or value is not None
-            if asked and not fits(value):
-                raise UserError(f'{f"{parent}." if parent else ""}{name} is {value!r}; {words}')
+            left_out = value is None and (rule.may_be_none or name not in holder)
+            if not left_out or rule.needed_by in ('parent', purpose):
+                _check_kind(f'{f"{parent}." if parent else ""}{name}', value, rule.kind)
+
+
+def _check_kind(place: str, value: Any, kind: str) -> None:
+    """Check that a part is of a kind.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if kind == 'dicts':
+        wrong = [one for one in (value if isinstance(value, list) else [value]) if not isinstance(one, dict)]
+        if wrong:
+            raise UserError(f'{place} has {wrong[0]!r}; its entries must be dicts')
+        return
+    fits, words = _KINDS[kind]
+    if not fits(value):
+        raise UserError(f'{place} is {value!r}; {words}')
 
 
 @dataclass(frozen=True)
@@ -238,30 +253,28 @@ class _Rule:
 
     Attributes:
         place: Dotted keys of the part; a star stands for every key.
-        kind: A key of ``_KINDS``.
+        kind: A key of ``_KINDS``, or ``dicts`` for one dict or a list of them.
         needed_by: Purpose that cannot do without it; ``parent`` where it is needed as soon as what holds it is there.
         read_by: Purposes that it is checked for.
+        may_be_none: Whether None leaves it out.
     """
 
     place: str
     kind: str
     needed_by: str = ''
     read_by: tuple[str, ...] = ('train', 'test')
+    may_be_none: bool = True
 
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'dict': (lambda value: isinstance(value, dict), 'it must be a dict'),
     'hook': (lambda value: isinstance(value, dict), 'it must be a dict, or None to leave it out'),
     'whole': (lambda value: type(value) is int, 'it must be a whole number'),
-    'dicts': (
-        lambda value: all(isinstance(one, dict) for one in (value if isinstance(value, list) else [value])),
-        'it must be a dict or a list of dicts',
-    ),
 }
 _RULES = (
     _Rule('train_cfg', 'dict', needed_by='train'),
-    _Rule('train_cfg.max_epochs', 'whole', read_by=('train',)),
-    _Rule('train_cfg.max_iters', 'whole', read_by=('train',)),
+    _Rule('train_cfg.max_epochs', 'whole', read_by=('train',), may_be_none=False),
+    _Rule('train_cfg.max_iters', 'whole', read_by=('train',), may_be_none=False),
     _Rule('train_dataloader', 'dict', needed_by='train'),
     _Rule('train_dataloader.dataset', 'dict', needed_by='parent'),
     _Rule('val_cfg', 'dict'),
@@ -271,10 +284,10 @@ _RULES = (
     _Rule('test_dataloader', 'dict', needed_by='test'),
     _Rule('test_dataloader.dataset', 'dict', needed_by='parent'),
     _Rule('optim_wrapper', 'dict', needed_by='train', read_by=('train',)),
-    _Rule('optim_wrapper.optimizer', 'dict', read_by=('train',)),
-    _Rule('default_hooks', 'dict'),
+    _Rule('optim_wrapper.optimizer', 'dict', read_by=('train',), may_be_none=False),
+    _Rule('default_hooks', 'dict', may_be_none=False),
     _Rule('default_hooks.*', 'hook'),
-    _Rule('default_hooks.logger.interval', 'whole', read_by=('train',)),
+    _Rule('default_hooks.logger.interval', 'whole', read_by=('train',), may_be_none=False),
     _Rule('custom_hooks', 'dicts'),
     _Rule('param_scheduler', 'dicts'),
     _Rule('val_evaluator', 'dicts'),
