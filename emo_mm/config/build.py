@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ def build_from_config(cfg: Config) -> nn.Module:
         raise UserError(f'{where}: it has no model with a backbone')
     register_toolbox(cfg.get('default_scope'))
     check_widths(cfg)
+    model = copy.deepcopy(model)  # the toolboxes change the parts as they build them
     model['backbone'].pop('init_cfg', None)  # the weights to start a training from
     try:
         with DefaultScope.overwrite_default_scope(cfg.default_scope):

@@ -98,7 +98,9 @@ def missing_data(view: ConfigView, missing: Path) -> UserError:
         text += [f'  {root.rstrip("/")}/', *_tree(below)]
     text += [source for source in dict.fromkeys(sources) if source]
     text.append('A data set that lies elsewhere, or one of your own, is given with --data-root DIR.')
-    text.append('Nothing need be downloaded for `make demo`, which makes its own data set and trains on it.')
+    text.append(
+        'To try it without: `emo-mm data shapes data/shapes` makes a data set for the demo configs (`make demo`).'
+    )
     return UserError('\n'.join(text))
 
 

@@ -21,6 +21,24 @@ from emo_mm.weights import use_safe_loading
 from emo_mm.weights.loading import unwrapped
 
 
+class QuietRunner(Runner):
+    """MMEngine's runner, which keeps what is of no use on the screen for the log file."""
+
+    def build_logger(self, log_level: Any = 'INFO', log_file: str | None = None, **settings: Any) -> Any:
+        """Build the logger."""
+        logger = super().build_logger(log_level, log_file, **settings)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_for_the_screen)
+        return logger
+
+    def dump_config(self) -> None:
+        """Write the config to the work directory, for trainings."""
+        # A test in the work directory of a training leaves the training's config as it is; its own is in the log.
+        if self._train_dataloader is not None:
+            super().dump_config()
+
+
 def build_runner(cfg: Config, lines: list[str]) -> Runner:
     """Build the runner of a config, on GPUs or CPUs, in one process or many.
 
@@ -31,15 +49,6 @@ def build_runner(cfg: Config, lines: list[str]) -> Runner:
     Raises:
         UserError: If a part of the config cannot be built.
     """
-
-    class QuietRunner(Runner):
-        def build_logger(self, log_level: Any = 'INFO', log_file: str | None = None, **settings: Any) -> Any:
-            logger = super().build_logger(log_level, log_file, **settings)
-            for handler in logger.handlers:
-                if not isinstance(handler, logging.FileHandler):
-                    handler.addFilter(_is_for_the_screen)
-            return logger
-
     register_toolbox(cfg.default_scope)
     quieten_coco_reader()
     use_safe_loading()  # for what MMEngine itself reads: --resume, load_from

@@ -87,3 +87,14 @@ def test_the_run_reads_what_the_dry_run_told(shapes, tmp_path, monkeypatch, caps
     assert (cfg.train_cfg.max_epochs, cfg.train_dataloader.batch_size) == (1, 2)
     assert 'train_cfg.max_epochs: 50 -> 1' in said
     assert json.loads((tmp_path / 'work_dirs' / 'emo_1m_demo' / 'metrics.json').read_text())['last']
+
+
+def test_a_test_leaves_the_config_of_the_training_as_it_is(shapes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = ['--data-root', str(shapes / 'folders'), '--workers', '0']
+    assert main(['train', 'emo_1m_demo', *data, '--epochs', '1', '--batch-size', '2', '--weights', 'none']) == 0
+    dumped = tmp_path / 'work_dirs' / 'emo_1m_demo' / 'emo_1m_demo.py'
+    before = dumped.read_text()
+    checkpoint = sorted(dumped.parent.glob('*.pth'))[-1]
+    assert main(['test', 'emo_1m_demo', str(checkpoint), *data]) == 0
+    assert dumped.read_text() == before

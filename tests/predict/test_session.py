@@ -169,3 +169,13 @@ def test_the_config_of_a_checkpoint_is_parsed_and_not_run(tmp_path):
 def test_a_config_that_is_more_than_values_is_refused(text):
     with pytest.raises(UserError, match=r'--model NAME --weights x\.pth'):
         config_in({'cfg': text}, 'x.pth')
+
+
+def test_a_detector_that_was_trained_with_this_very_config_raises_no_doubt(tmp_path, caplog):
+    from emo_mm.config.build import build_from_config
+    from emo_mm.config.carried import differing_parts
+
+    cfg = get_config('ssdlite_emo_1m_demo')
+    meta = {'cfg': cfg.pretty_text}
+    build_from_config(cfg)  # which mmdet changes parts for
+    assert differing_parts(cfg, meta) == []
