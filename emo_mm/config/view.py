@@ -270,6 +270,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'dict': (lambda value: isinstance(value, dict), 'it must be a dict'),
     'hook': (lambda value: isinstance(value, dict), 'it must be a dict, or None to leave it out'),
     'whole': (lambda value: type(value) is int, 'it must be a whole number'),
+    'number': (lambda value: type(value) in (int, float), 'it must be a number'),
 }
 _RULES = (
     _Rule('train_cfg', 'dict', needed_by='train'),
@@ -285,6 +286,7 @@ _RULES = (
     _Rule('test_dataloader.dataset', 'dict', needed_by='parent'),
     _Rule('optim_wrapper', 'dict', needed_by='train', read_by=('train',)),
     _Rule('optim_wrapper.optimizer', 'dict', read_by=('train',), may_be_none=False),
+    _Rule('optim_wrapper.optimizer.lr', 'number', read_by=('train',)),
     _Rule('default_hooks', 'dict', may_be_none=False),
     _Rule('default_hooks.*', 'hook'),
     _Rule('default_hooks.logger.interval', 'whole', read_by=('train',), may_be_none=False),

@@ -26,7 +26,7 @@ class RunOptions:
         check: Check the images before the run: read their headers and ends (``quick``), or decode them all (``full``).
             None leaves the files unread.
         bad_data: Stop at faulty images and annotations (``error``), or leave them out (``skip``).
-        dry_run: Print what the options and data change in the config, and stop before anything is built.
+        dry_run: Print what the options and data change in the config, and stop before anything is written.
     """
 
     config: str

@@ -105,7 +105,7 @@ class Plan:
         print(f'{len(self.edits)} settings of {self.cfg.filename} are changed:')
         for line in self.edits:
             print(f'  {line}')
-        print('dry run: nothing was built')
+        print('dry run: nothing was trained or written')
 
     def and_then(self, steps: Sequence[Step], options: RunOptions, purpose: Purpose) -> Plan:
         """Return the plan with more steps taken."""

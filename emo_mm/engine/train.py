@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
         TrainingStopped: If SIGTERM or Ctrl-C stopped it; it is saved.
     """
     plan = plan_training(options)
+    check_buildable(plan.cfg)
     if options.dry_run:
         plan.show()
         return {}
@@ -57,6 +59,24 @@ def _run(cfg: Config, lines: list[str]) -> dict[str, Any]:
     report = write_report(runner, unwrapped(runner.model), seconds=time.monotonic() - start)
     shutdown_distributed(runner)
     return report
+
+
+def check_buildable(cfg: Config) -> None:
+    """Build the model and the optimizer of a config once, to find wrong settings before data are loaded.
+
+    Raises:
+        UserError: If one of them cannot be built.
+    """
+    from mmengine.optim import build_optim_wrapper
+
+    from emo_mm.config.build import build_from_config
+    from emo_mm.config.check import explained
+
+    model = build_from_config(cfg)
+    try:
+        build_optim_wrapper(model, copy.deepcopy(cfg.optim_wrapper))
+    except Exception as error:  # an optimizer may raise anything at wrong settings
+        raise UserError(f'{cfg.filename or "config"}: optim_wrapper cannot be built: {explained(error)}') from error
 
 
 def fetch_weights(cfg: Config) -> None:

@@ -31,7 +31,7 @@ def test_a_dry_run_prints_each_edit_and_writes_nothing(shapes, tmp_path, monkeyp
     assert 'optim_wrapper.optimizer.lr: 0.004 -> 0.5' in said
     assert 'train_dataloader.dataset.data_root' in said
     assert "custom_hooks: added {'type': 'emo_mm.ProgressHook'}" in said
-    assert 'nothing was built' in said
+    assert 'nothing was trained or written' in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -39,7 +39,7 @@ def test_a_dry_run_of_a_test_needs_no_weights(shapes, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     command = ['test', 'emo_1m_demo', 'missing.pth', '--data-root', str(shapes / 'folders'), '--dry-run']
     assert main(command) == 0
-    assert 'nothing was built' in capsys.readouterr().out
+    assert 'nothing was trained or written' in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,3 +98,22 @@ def test_a_test_leaves_the_config_of_the_training_as_it_is(shapes, tmp_path, mon
     checkpoint = sorted(dumped.parent.glob('*.pth'))[-1]
     assert main(['test', 'emo_1m_demo', str(checkpoint), *data]) == 0
     assert dumped.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ('setting', 'words'),
+    [
+        ('model.backbon.arch=2m', "no argument 'backbon'; did you mean backbone"),
+        ('model.backbone.drop_path_rat=0.1', 'did you mean drop_path_rate'),
+        ('model.backbone.arch=3m', "arch is '3m'"),
+        ('optim_wrapper.optimiser.lr=0.1', "no argument 'optimiser'; did you mean optimizer"),
+        ('optim_wrapper.optimizer.lr=abc', "optim_wrapper.optimizer.lr is 'abc'; it must be a number"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_training_would(shapes, tmp_path, monkeypatch, capsys, setting, words):
+    monkeypatch.chdir(tmp_path)
+    command = ['train', 'ssdlite_emo_1m_demo', '--data-root', str(shapes), '--weights', 'none', '--dry-run']
+    assert main([*command, '--cfg-options', setting]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert 'Traceback' not in said
