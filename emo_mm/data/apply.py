@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from emo_mm.config.edits import Change, Edit
 from emo_mm.config.view import ConfigView
-from emo_mm.data.checks import check_readings, readings_of
+from emo_mm.data.checks import CHECKED_DATA, check_readings, readings_of
 from emo_mm.data.layouts import layout_of_folder
 from emo_mm.data.layouts.base import Reading
 from emo_mm.data.splits import SPLITS, DataRequest
@@ -23,7 +25,7 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -
         tolerant: Whether faults of single images and annotations are left to ``check_content``.
 
     Returns:
-        The edits, and lines to print: counts of matched images and labels, classes, and decisions taken.
+        The edits, the lists that they need, and lines to print: counts of matched images and labels, classes, and decisions taken.
 
     Raises:
         UserError: If the data are missing or faulty, or the config's loaders join several data sets.
@@ -38,12 +40,14 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -
         there = [_moved(reading, request) for reading in readings_of(view)]
         return Change((*root, *moved), (*check_readings(view, there, tolerant), *kept))
     found = layout.resolve(request, view.training, tolerant)
+    told = found.lines()
+    found, files = layout.settle(found, Path(view.cfg.get('work_dir') or '.') / CHECKED_DATA)
     edits = [edit for reading in readings for edit in layout.point(reading, found, found.split(reading.split))]
     rest = layout.finish(view, found)
-    lines = (*found.lines(), *rest.lines)
+    lines = (*told, *rest.lines)
     if 'test' not in found.splits:
         lines = (*lines, 'test: there is no test split, so the val split is tested on')
-    return Change((*root, *edits, *_class_counts(view, len(found.classes)), *rest.edits), lines)
+    return Change((*root, *edits, *_class_counts(view, len(found.classes)), *rest.edits), lines, files)
 
 
 def _readings(view: ConfigView) -> list[Reading]:

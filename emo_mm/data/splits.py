@@ -36,6 +36,8 @@ class DataRequest:
         test_ann: Annotation file or folder of masks of the test split.
         test_images: Folder of the test images.
         classes: Text file of class names, one per line or ``index name``.
+        layout: Layout of the folder, where it may be read in several ways: ``coco``, ``yolo``, ``voc``, ... (an unknown
+            name lists them).
     """
 
     data_root: str | None = None
@@ -46,6 +48,7 @@ class DataRequest:
     test_ann: str | None = None
     test_images: str | None = None
     classes: str | None = None
+    layout: str | None = None
 
     @property
     def given(self) -> bool:
@@ -55,7 +58,7 @@ class DataRequest:
     @property
     def only_root(self) -> bool:
         """Whether nothing but the root was given, so that the tree itself must tell the rest."""
-        return self.given and self == DataRequest(data_root=self.data_root)
+        return self.given and self == DataRequest(data_root=self.data_root, layout=self.layout)
 
     @property
     def root(self) -> Path:

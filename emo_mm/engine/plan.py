@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.compat import register_toolbox
@@ -25,9 +26,9 @@ Step = Callable[[Any, Any], Change]
 # What every run does first: data, then what reads them.
 RUN: tuple[Step, ...] = (
     data.lone_class,
+    data.work_dir,
     data.data_set,
     devices.launcher,
-    data.work_dir,
     data.content,
     loaders.batches,
     loaders.cache,
@@ -134,6 +135,8 @@ def take(cfg: Config, steps: Sequence[Step], options: RunOptions, purpose: Purpo
         change = step(read_view(cfg, purpose), options)
         edits += apply_edits(cfg, change.edits)
         lines += change.lines
+        if change.files and not options.dry_run:
+            data.write_files(change.files, Path(cfg.work_dir))
     return lines, edits
 
 

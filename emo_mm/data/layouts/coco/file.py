@@ -67,12 +67,23 @@ def read_annotations(path: Path, tolerant: bool = False) -> CocoFile:
     if not path.is_file():
         raise UserError(f'{path}: is a folder; an annotation file (.json) is expected')
     file = _read(path, stat.st_mtime_ns, stat.st_size)
+    if not tolerant:
+        require_sound(file)
+    return file
+
+
+def require_sound(file: CocoFile) -> None:
+    """Check that mmdet could train and evaluate with every entry of a file.
+
+    Raises:
+        UserError: If not; the message names the fault.
+    """
+    path = file.path
     broken = [fault for fault in file.faults if fault.broken]
-    if broken and not tolerant:
+    if broken:
         same = [fault.detail for fault in broken if fault.kind == broken[0].kind]
         text = BROKEN[broken[0].kind].format(shortlist(dict.fromkeys(same), 5))
         raise UserError(f'{path}: {len(same)} {text}' if text.startswith('boxes') else f'{path}: {text}')
-    return file
 
 
 def parse_annotations(path: Path) -> dict[str, Any]:
@@ -97,7 +108,19 @@ def parse_annotations(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
-    content = parse_annotations(path)
+    return coco_file(path, parse_annotations(path))
+
+
+def coco_file(path: Path, content: dict[str, Any]) -> CocoFile:
+    """Return what the content of an annotation file holds.
+
+    Args:
+        path: The file that it is from, for messages.
+        content: The content.
+
+    Raises:
+        UserError: If it is not that of an annotation file.
+    """
     images = entries_of(path, content, 'images')
     if not images:
         raise UserError(f'{path}: lists no images')
