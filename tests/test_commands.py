@@ -31,6 +31,7 @@ from emo_mm.weights.command import ConvertOptions
 RUN = (
     'work-dir cfg-options launcher local_rank local-rank batch-size workers cache cache-gb check skip-check bad-data '
     'dry-run data-root train-ann train-images val-ann val-images test-ann test-images classes '
+    'layout '
 )
 # What users have in their scripts: each command with its flags and positional arguments.
 FLAGS = {

@@ -25,7 +25,8 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -
         tolerant: Whether faults of single images and annotations are left to ``check_content``.
 
     Returns:
-        The edits, the lists that they need, and lines to print: counts of matched images and labels, classes, and decisions taken.
+        The edits, the lists that they need, and lines to print: counts of matched images and labels, classes, and
+        decisions taken.
 
     Raises:
         UserError: If the data are missing or faulty, or the config's loaders join several data sets.

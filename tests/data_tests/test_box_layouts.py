@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from data_trees import write_coco
 from planning import load_run_config
 
 from emo_mm import doctor
+from emo_mm.data.boxes import LabelFault
 from emo_mm.data.layouts import LAYOUTS, layout_of_folder
+from emo_mm.data.layouts.boxes.base import BoxPlace
+from emo_mm.data.layouts.boxes.yolo import YOLO
 from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import RunOptions, TrainOptions
 from emo_mm.errors import UserError
@@ -202,15 +206,12 @@ def replaced(path: str, old: str, new: str) -> Harm:
 # format, harm, what is said of it, images that stay without it
 FAULTS: dict[str, tuple[Callable[[Path], None], Harm, str, int]] = {
     'class without a name': (yolo, line_of_a('7 .5 .5 .5 .5'), r'labels/train/a\.txt:3: category 7', 2),
-    'negative class': (yolo, line_of_a('-1 .5 .5 .5 .5'), r'labels/train/a\.txt:3: class number -1', 2),
-    'too few numbers': (yolo, line_of_a('0 .5 .5 .5'), r'labels/train/a\.txt:3: 4 numbers; expected are a class', 2),
     'pixels': (yolo, line_of_a('0 12 12 8 8'), r'labels/train/a\.txt:3: 12 12 8 8 are not between 0 and 1', 2),
-    'words': (yolo, line_of_a('cat .5 .5 .5 .5'), r"labels/train/a\.txt:3: 'cat \.5.*' is not made of numbers", 2),
     'no area': (yolo, line_of_a('0 .5 .5 0 .5'), r'labels/train/a\.txt:3: bbox', 2),
     'image empty': (yolo, lambda root: (root / 'images/train/a.jpg').write_bytes(b''), r'empty file .*a\.jpg', 1),
     'image of a table gone': (table, lambda root: (root / 'images/a.jpg').unlink(), r'missing file .*a\.jpg', 1),
-    'no number in a table': (table, replaced('train.csv', ',4,4,', ',x,4,'), r"train\.csv:1: 'x,4,12,20,cat'", 2),
-    'object without a box': (voc_folders, replaced('train/a.xml', 'xmin', 'xmid'), r'train/a\.xml|no bndbox', 2),
+    'no number in a table': (table, replaced('train.csv', ',16,8,', ',x,8,'), r"train\.csv:2: 'x,8,24,24,dog'", 2),
+    'object without a box': (voc_folders, replaced('train/a.xml', '<xmin>4', '<xmin>x'), r'train/a\.xml: object 1: has no bndbox', 2),
     'image of XML gone': (voc_folders, lambda root: (root / 'train/a.jpg').unlink(), r'missing file .*a\.jpg', 1),
     'another size': (voc_folders, replaced('train/a.xml', '<width>32', '<width>40'), '32x32, in train.json 40x32', 1),
     'shape without points': (labelme, replaced('train/a.json', '[[12, 4]', '[[12]'), r'train/a\.json: shape 1', 2),
@@ -233,24 +234,65 @@ def test_faults_are_named_with_their_place_and_can_be_left_out(root: Path, name:
 
 
 @pytest.mark.parametrize(
+    ('line', 'told'),
+    [
+        ('-1 .5 .5 .5 .5', 'class number -1'),
+        ('0.5 .5 .5 .5 .5', 'class number 0.5'),
+        ('0 .5 .5 .5', '4 numbers; expected are a class number and 4 numbers, or the points of a polygon'),
+        ('0 .5 .5 .5 .5 .9', '6 numbers; expected are a class number and 4 numbers, or the points of a polygon'),
+        ('0 .5 .5 nan .5', '.5 .5 nan .5 are not between 0 and 1, as fractions of the image are'),
+        ('cat .5 .5 .5 .5', "'cat .5 .5 .5 .5' is not made of numbers"),
+    ],
+)
+def test_lines_of_yolo_that_are_no_boxes_are_told_with_their_number(root: Path, line: str, told: str) -> None:
+    yolo(root)
+    line_of_a(line)(root)
+    image, _ = YOLO.read_boxes(BoxPlace(root, 'train', (root / 'images/train',))).images
+    assert len(image.boxes) == 2
+    assert image.faults == (LabelFault('labels/train/a.txt:3', told),)
+
+
+def rewritten(path: str, text: str) -> Harm:
+    return lambda root: (root / path).write_text(text)
+
+
+ENTITY = '<!DOCTYPE x [<!ENTITY a "b">]><annotation>&a;</annotation>'
+
+
+@pytest.mark.parametrize(
     ('tree', 'harm', 'told'),
     [
-        (voc_folders, lambda root: (root / 'train/a.xml').write_text('<annotation>\n<a'), r'a\.xml: cannot be read as XML .*line 2'),
-        (
-            voc_folders,
-            lambda root: (root / 'train/a.xml').write_text('<!DOCTYPE x [<!ENTITY a "b">]><annotation>&a;</annotation>'),
-            r'a\.xml: declares XML entities',
-        ),
-        (labelme, lambda root: (root / 'train/b.json').write_text('{"im'), r'b\.json: is not valid JSON'),
-        (yolo, lambda root: (root / 'data.yaml').write_text('names: [cat\ntrain: x'), r'data\.yaml: is not valid YAML'),
+        (voc_folders, rewritten('train/a.xml', '<annotation>\n<a'), r'a\.xml: cannot be read as XML .*line 2'),
+        (voc_folders, rewritten('train/a.xml', ENTITY), r'a\.xml: declares XML entities'),
+        (labelme, rewritten('train/b.json', '{"im'), r'b\.json: is not valid JSON'),
+        (yolo, rewritten('data.yaml', 'names: [cat\ntrain: x'), r'data\.yaml: is not valid YAML'),
         (yolo, replaced('data.yaml', 'nc: 2', 'nc: 3'), r'data\.yaml: nc is 3, but it has 2 names'),
-        (yolo, replaced('data.yaml', 'val: images/val', 'val: images/nowhere'), r'data\.yaml gives val: images/nowhere'),
-        (yolo, lambda root: [path.unlink() for path in (root / 'labels/train').iterdir()], 'none of its 2 images has a label'),
+        (yolo, replaced('data.yaml', 'val: images/val', 'val: x/val'), r'data\.yaml gives val: x/val'),
+        (yolo, lambda root: shutil.rmtree(root / 'labels/train'), 'none of its 2 images has a label'),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_at_all_is_one_line(root: Path, tree: Callable, harm: Harm, told: str) -> None:
     tree(root)
     harm(root)
     with pytest.raises(UserError, match=told):
         load_run_config(options(root, bad_data='skip'), training=True)
     assert not all(check.ok for check in doctor.check_data(root))
+
+
+@pytest.mark.parametrize(('tree', 'checked'), [(yolo, True), (voc, True)])
+def test_a_run_without_the_check_stops_at_what_mmdet_would_mix_up(root: Path, tree: Callable, checked: bool) -> None:
+    tree(root)
+    if tree is yolo:
+        line_of_a('7 .5 .5 .5 .5')(root)
+    else:
+        (root / 'VOCdevkit/VOC2007/JPEGImages/a.jpg').unlink()
+    with pytest.raises(UserError, match=r'category 7|1 of 2 images are missing .*a\.jpg'):
+        load_run_config(options(root, check=None), training=True)
+
+
+def test_a_detector_is_trained_from_yolo_labels(root: Path, run_cli: Any) -> None:
+    yolo(root)
+    small = ['--batch-size', '2', '--workers', '0', '--epochs', '1']
+    done = run_cli('train', CONFIG, '--data-root', str(root), '--work-dir', str(root.parent / 'run'), *small)
+    assert done.code == 0, done.err
+    assert 'AP' in (root.parent / 'run' / 'metrics.json').read_text() or (root.parent / 'run' / 'curves.png').is_file()

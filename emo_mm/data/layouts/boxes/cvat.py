@@ -66,7 +66,7 @@ CVAT = CvatLayout()
 
 
 def _entries(path: Path, split: str) -> Iterator[Element]:
-    """Return the images of a file that belong to a split: by their subset; all of the training split if none has one."""
+    """Return the images of a file that belong to a split: by their subset, if any has one, else all to train."""
     names = {*split_names(split)}
     entries = read_xml(path).findall('image')
     subsets = {(entry.get('subset') or '').lower() for entry in entries} - {'', 'default'}

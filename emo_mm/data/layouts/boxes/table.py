@@ -35,9 +35,8 @@ _HEADERS = {
     'ymax': ('ymax', 'y2', 'y_max', 'bottom'),
     'label': ('label', 'class', 'class_name', 'name', 'category', 'classname'),
 }
-_SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
-_PATTERNS = ('{}.csv', 'annotations/{}.csv', '{}/_annotations.csv', '{}/annotations.csv', '{}_labels.csv')
-_PATTERNS += ('annotations/{}_labels.csv', '{}_annotations.csv', 'data/{}_labels.csv')
+_FOLDERS = ('', 'annotations/', 'data/')
+_PATTERNS = ('{}.csv', '{}_labels.csv', '{}_annotations.csv', '{}/_annotations.csv', '{}/annotations.csv')
 
 
 class TableLayout(BoxLayout):
@@ -49,7 +48,12 @@ class TableLayout(BoxLayout):
 
     def files_of(self, root: Path, split: str) -> tuple[Path, ...]:
         """Return the table of a split."""
-        paths = (root / pattern.format(name) for pattern in _PATTERNS for name in split_names(split))
+        paths = (
+            root / f'{folder}{pattern.format(name)}'
+            for folder in _FOLDERS
+            for pattern in _PATTERNS
+            for name in split_names(split)
+        )
         return next(((path,) for path in paths if self.takes(path)), ())
 
     def takes(self, path: Path) -> bool:

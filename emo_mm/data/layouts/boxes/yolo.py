@@ -64,13 +64,9 @@ class YoloLayout(BoxLayout):
 
     def read_boxes(self, place: BoxPlace) -> BoxSet:
         """Return the boxes of all images of the split."""
-        told, labels = _described(place.root), None
-        sources = list(place.sources)
-        if place.images is not None and sources[0].is_dir():  # as --train-images and --train-ann name them
-            sources, labels = [place.images], (sources[0] if sources[0] != place.images else None)
-        pairs = {
-            image: _label_file(image, labels, folder) for image, folder in _images(place.root, sources, place.split)
-        }
+        told = _described(place.root)
+        sources, labels = _folders(place)
+        pairs = {image: _label_file(image, labels, folder) for image, folder in _images(place.root, sources)}
         missing = [image for image, label in pairs.items() if not label.is_file()]
         if pairs and len(missing) == len(pairs) and place.split != 'test':
             raise LayoutError(
@@ -143,10 +139,8 @@ def _lead(root: Path, told: Mapping[str, Any], path: str, split: str) -> Path | 
     for start in range(len(parts)):
         tail = parts[start:]
         # an end without the name of the split might lead to all images at once
-        if (
-            set(split_names(split)) & {part.rpartition('.')[0] or part for part in tail}
-            and root.joinpath(*tail).exists()
-        ):
+        named = {part.removesuffix('.txt') for part in tail} & set(split_names(split))
+        if named and root.joinpath(*tail).exists():
             return root.joinpath(*tail)
     return None
 
@@ -160,7 +154,19 @@ def _is_list(path: Path) -> bool:
         return file.readline().strip().lower().endswith(IMAGES)
 
 
-def _images(root: Path, sources: Iterable[Path], split: str) -> Iterator[tuple[Path, Path | None]]:
+def _folders(place: BoxPlace) -> tuple[tuple[Path, ...], Path | None]:
+    """Return the folders or lists of images, and the folder of labels if the user named it."""
+    first = place.sources[0]
+    labels = first if first.is_dir() and files_under(first, ('.txt',)) else None
+    if place.images is not None:
+        return (place.images,), labels
+    if labels is not None and not files_under(labels, IMAGES):
+        mirrored = [Path(*('images' if part == 'labels' else part for part in labels.parts)), labels.parent / 'images']
+        return (next((path for path in mirrored if path != labels and path.is_dir()), labels),), labels
+    return place.sources, None
+
+
+def _images(root: Path, sources: Iterable[Path]) -> Iterator[tuple[Path, Path | None]]:
     """Return the images of folders and lists, each with the folder; None for those of lists."""
     for source in sources:
         if source.is_dir():
