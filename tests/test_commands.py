@@ -18,6 +18,7 @@ from emo_mm.benchmark.command import WhatToDo
 from emo_mm.benchmark.flops_command import FlopsOptions
 from emo_mm.benchmark.options import BenchmarkOptions
 from emo_mm.config.command import ListOptions
+from emo_mm.data.convert import BoxesOptions
 from emo_mm.data.shapes.command import ShapesOptions
 from emo_mm.data.splits import DataRequest
 from emo_mm.doctor_command import DoctorOptions
@@ -43,6 +44,7 @@ FLAGS = {
     'tolerance threads',
     'predict': 'sources model weights out save-json save-images save-masks coco-ids batch score-threshold compile',
     'data shapes': 'root num-train num-val seed',
+    'data convert': 'source target to layout',
     'weights convert': 'source out to format',
     'benchmark': 'models suite size batch runtime mode dtype device threads baseline rounds seconds quick images '
     'stages out show',
@@ -56,6 +58,7 @@ OPTIONS = {
     'export': (ExportOptions,),
     'predict': (PredictOptions,),
     'data shapes': (ShapesOptions,),
+    'data convert': (BoxesOptions,),
     'weights convert': (ConvertOptions,),
     'benchmark': (BenchmarkOptions, WhatToDo),
     'flops': (FlopsOptions,),

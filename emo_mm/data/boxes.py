@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,3 +136,27 @@ def _annotation(box: Box) -> dict[str, Any]:
 def _faulty_annotation(fault: LabelFault) -> dict[str, Any]:
     broken = {'category_id': 0, 'bbox': [], 'area': 0, 'iscrowd': 0}
     return {**broken, 'source': fault.source, 'source_fault': fault.detail}
+
+
+def from_coco(content: Mapping[str, Any]) -> BoxSet:
+    """Return the boxes of a COCO annotation file that has no fault; annotations of images not listed are left out."""
+    label_of = {entry['id']: label for label, entry in enumerate(content['categories'])}
+    boxes: dict[Any, list[Box]] = {entry['id']: [] for entry in content['images']}
+    for entry in content.get('annotations', []):
+        if entry['image_id'] in boxes:
+            boxes[entry['image_id']].append(_box(entry, label_of[entry['category_id']]))
+    images = (
+        BoxImage(entry['file_name'], entry['width'], entry['height'], tuple(boxes[entry['id']]))
+        for entry in content['images']
+    )
+    return BoxSet(
+        tuple(entry['name'] for entry in content['categories']), tuple(images), annotated='annotations' in content
+    )
+
+
+def _box(entry: Mapping[str, Any], label: int) -> Box:
+    outline = entry.get('segmentation')
+    alone = isinstance(outline, list) and len(outline) == 1 and isinstance(outline[0], list)
+    polygon = tuple(outline[0]) if isinstance(outline, list) and alone else None
+    left, top, width, height = entry['bbox']
+    return Box(label, left, top, width, height, bool(entry['iscrowd']), polygon)
