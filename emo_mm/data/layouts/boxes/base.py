@@ -8,6 +8,8 @@ A format says where its files lie (``files_of``), which files are its own (``tak
 from __future__ import annotations
 
 import json
+import math
+import os
 import xml.etree.ElementTree as ElementTree
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -294,10 +296,10 @@ class ImageFinder:
             name: What the label file calls its image; may be a path of another machine. Empty if it says nothing.
             stem: The name of the label file without its ending.
         """
-        name = name.replace('\\', '/')
+        name = name.replace('\\', '/') if is_path(name) else ''
         for shorter in dict.fromkeys((name, name.rpartition('/')[2])) if name else ():
             for folder in self.folders:
-                if (folder / shorter).is_file():
+                if is_file(folder / shorter):
                     return folder / shorter
         return self.stems.get(stem)
 
@@ -319,6 +321,19 @@ def unlabelled(folder: Path, listed: Iterable[Path]) -> tuple[str, ...]:
     return (f'{count(len(left), "image")} left out, as no label file names {names}',) if left else ()
 
 
+def is_path(text: str) -> bool:
+    """Tell whether a text can be the path of a file: without NUL and halves of characters, not too long."""
+    try:
+        return '\0' not in text and max(map(len, os.fsencode(text).split(b'/'))) < 256
+    except UnicodeEncodeError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a path, which a file of the user names, leads to a file; one that can be no path does not."""
+    return is_path(str(path)) and path.is_file()
+
+
 def read_text(path: Path) -> str:
     """Return the content of a text file.
 
@@ -326,9 +341,21 @@ def read_text(path: Path) -> str:
         UserError: If it cannot be read.
     """
     try:
-        return path.read_text(encoding='utf-8-sig')
+        text = path.read_text(encoding='utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}: cannot be read ({error})') from error
+    if '\0' in text:
+        raise UserError(f'{path}: holds NUL, so it is no text file')
+    return text
+
+
+def number(text: str | None) -> float | None:
+    """Return the finite number that a text stands for; None if it is none."""
+    try:
+        value = float(text or '')
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def read_xml(path: Path) -> ElementTree.Element:

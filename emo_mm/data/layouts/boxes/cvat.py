@@ -15,11 +15,14 @@ from emo_mm.data.layouts.boxes.base import (
     ImageFinder,
     Label,
     NamedImage,
+    is_path,
     named_boxes,
+    number,
     read_xml,
     split_names,
 )
 from emo_mm.data.splits import count, inside
+from emo_mm.errors import UserError
 
 _SHAPES = ('box', 'polygon', 'polyline', 'points', 'ellipse', 'mask', 'cuboid', 'skeleton')
 
@@ -79,10 +82,12 @@ def _entries(path: Path, split: str) -> Iterator[Element]:
 
 def _image(entry: Element, finder: ImageFinder, name: str) -> NamedImage:
     told = entry.get('name') or ''
+    if not is_path(told) or not told:
+        raise UserError(f'{name}: an image is called {told[:80]!r}, which is no name of a file')
     image = finder.find(told, Path(told).stem) or finder.folders[0] / told
     shapes = [shape for shape in entry if shape.tag in ('box', 'polygon')]
-    labels = [_label(shape, f'{name}: {told}: shape {number}') for number, shape in enumerate(shapes, 1)]
-    width, height = (int(entry.get(side) or 0) for side in ('width', 'height'))
+    labels = [_label(shape, f'{name}: {told}: shape {index}') for index, shape in enumerate(shapes, 1)]
+    width, height = (int(number(entry.get(side)) or 0) for side in ('width', 'height'))
     return NamedImage(image, labels, width, height)
 
 
@@ -102,4 +107,4 @@ def _label(shape: Element, source: str) -> Label:
 
 def _notes(entries: list[Element]) -> tuple[str, ...]:
     others = Counter(shape.tag for entry in entries for shape in entry if shape.tag in _SHAPES[2:])
-    return tuple(f'{count(number, "shape")} left out: {tag} is no box' for tag, number in sorted(others.items()))
+    return tuple(f'{count(times, "shape")} left out: {tag} is no box' for tag, times in sorted(others.items()))

@@ -16,6 +16,7 @@ from emo_mm.data.layouts.boxes.base import (
     ImageFinder,
     Label,
     NamedImage,
+    is_path,
     named_boxes,
     read_text,
     split_names,
@@ -44,8 +45,8 @@ class LabelmeLayout(BoxLayout):
 
     def takes(self, path: Path) -> bool:
         """Take a folder of JSON files with shapes."""
-        first = next(iter(sorted(path.glob('*.json'))), None) if path.is_dir() else None
-        return first is not None and _has_shapes(first)
+        listed = sorted(each for each in path.glob('*.json') if each.name[0] != '.') if path.is_dir() else []
+        return bool(listed) and _has_shapes(listed[0])
 
     def read_boxes(self, place: BoxPlace) -> BoxSet:
         """Return the boxes of all JSON files of the split."""
@@ -85,8 +86,9 @@ def _content(path: Path) -> dict[str, Any]:
 def _image(path: Path, finder: ImageFinder, root: Path) -> tuple[NamedImage, list[str]]:
     """Return the image of a JSON file with its boxes, and the kinds of shapes that are no boxes."""
     content = _content(path)
-    told = str(content.get('imagePath') or '')
-    image = finder.find(told, path.stem) or path.parent / (told.replace('\\', '/') or f'{path.stem}.jpg')
+    told = str(content.get('imagePath') or '').replace('\\', '/')
+    told = told if is_path(told) else ''
+    image = finder.find(told, path.stem) or path.parent / (told or f'{path.stem}.jpg')
     shapes = [shape if isinstance(shape, dict) else {} for shape in content['shapes']]
     kinds = [str(shape.get('shape_type') or 'polygon') for shape in shapes]
     labels = [
@@ -103,7 +105,7 @@ def _label(shape: dict[str, Any], kind: str, source: str) -> Label:
     name = str(shape.get('label') or '')
     try:
         points = [float(value) for x, y in shape['points'] for value in (x, y)]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return name, LabelFault(source, f'a {kind} without points')
     least = 6 if kind == 'polygon' else 4
     if len(points) < least or not all(map(math.isfinite, points)) or not name:

@@ -8,7 +8,6 @@ gives the order of the classes; else the alphabet does.
 from __future__ import annotations
 
 import csv
-import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +18,9 @@ from emo_mm.data.layouts.boxes.base import (
     ImageFinder,
     Label,
     NamedImage,
+    is_path,
     named_boxes,
+    number,
     read_text,
     split_names,
 )
@@ -61,12 +62,12 @@ class TableLayout(BoxLayout):
         if path.suffix != '.csv' or not path.is_file():
             return False
         with path.open(encoding='utf-8-sig', errors='replace', newline='') as file:
-            return _columns(next(csv.reader([file.readline()]), [])) is not None
+            return _columns(file.readline().rstrip('\r\n').replace('"', '').split(',')) is not None
 
     def read_boxes(self, place: BoxPlace) -> BoxSet:
         """Return the boxes of all lines."""
         (path,) = place.sources
-        rows = [row for row in enumerate(csv.reader(read_text(path).splitlines()), 1) if any(row[1])]
+        rows = _rows(path)
         columns = _columns(rows[0][1]) if rows else None
         if columns is None:
             raise UserError(f'{path}: has no columns path, xmin, ymin, xmax, ymax, label')
@@ -74,15 +75,26 @@ class TableLayout(BoxLayout):
         folders = [base / kind / name for base in (own, place.root) for kind in ('', 'images') for name in ('', *names)]
         finder = ImageFinder([*([place.images] if place.images else []), *folders, own.parent])
         images: dict[str, list[Label]] = {}
-        for number, row in rows[_is_header(rows[0][1]) :]:
+        for line, row in rows[_is_header(rows[0][1]) :]:
             cells = [row[index].strip() if index < len(row) else '' for index in columns]
-            label = _label(cells, f'{inside(place.root, path)}:{number}')
+            label = _label(cells, f'{inside(place.root, path)}:{line}')
+            if not is_path(cells[0]) or not cells[0]:
+                raise UserError(f'{path}:{line}: {cells[0][:80]!r} is no name of a file')
             images.setdefault(cells[0], []).extend([] if label is None else [label])
         found = [NamedImage(finder.find(name) or own / name, labels) for name, labels in images.items()]
         return named_boxes(place, found, _classes(place.root))
 
 
 CSV = TableLayout()
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the lines of a table that are not empty, with their numbers."""
+    reader = csv.reader(read_text(path).splitlines())
+    try:
+        return [(reader.line_num, row) for row in reader if any(row)]
+    except csv.Error as error:
+        raise UserError(f'{path}:{reader.line_num}: is not valid CSV ({error})') from None
 
 
 def _is_header(row: list[str]) -> bool:
@@ -96,7 +108,7 @@ def _columns(row: list[str]) -> list[int] | None:
         found = [next((cells.index(name) for name in names if name in cells), -1) for names in _HEADERS.values()]
         return None if -1 in found else found
     sides = cells[1:5]
-    numbers = all(side == '' or _number(side) is not None for side in sides)
+    numbers = all(side == '' or number(side) is not None for side in sides)
     return list(range(6)) if len(cells) == 6 and cells[0] and numbers else None
 
 
@@ -105,19 +117,11 @@ def _label(cells: list[str], source: str) -> Label | None:
     _, *texts, name = cells
     if not any(texts):
         return None
-    sides = [_number(text) for text in texts]
+    sides = [number(text) for text in texts]
     left, top, right, bottom = sides
     if left is None or top is None or right is None or bottom is None or not name:
         return name, LabelFault(source, f'{",".join([*texts, name])!r}; expected are four numbers and a label')
     return name, Box(0, left, top, right - left, bottom - top, source=source)
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _classes(root: Path) -> tuple[str, ...]:
@@ -125,8 +129,7 @@ def _classes(root: Path) -> tuple[str, ...]:
     path = root / 'classes.csv'
     if not path.is_file():
         return ()
-    rows = [row for row in csv.reader(read_text(path).splitlines()) if row]
     try:
-        return tuple(name for _, name in sorted((int(number), name.strip()) for name, number in rows))
+        return tuple(name for _, name in sorted((int(label), name.strip()) for _, (name, label) in _rows(path)))
     except ValueError:
         raise UserError(f'{path}: each line must be a class name and its number, as in cat,0') from None

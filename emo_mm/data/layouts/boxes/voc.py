@@ -20,7 +20,9 @@ from emo_mm.data.layouts.boxes.base import (
     ImageFinder,
     Label,
     NamedImage,
+    is_path,
     named_boxes,
+    number,
     read_text,
     read_xml,
     split_names,
@@ -108,9 +110,10 @@ def _read(path: Path, finder: ImageFinder, name: str) -> NamedImage:
     """Return the image of an XML file, its size there, and its objects."""
     root = read_xml(path)
     told = (root.findtext('filename') or '').strip()
+    told = told if is_path(told) else ''
     image = finder.find(told, path.stem) or finder.folders[0] / (told or f'{path.stem}.jpg')
-    width, height = (_number(root.findtext(f'size/{side}')) for side in ('width', 'height'))
-    objects = [_object(entry, f'{name}: object {number}') for number, entry in enumerate(root.iter('object'), 1)]
+    width, height = (number(root.findtext(f'size/{side}')) for side in ('width', 'height'))
+    objects = [_object(entry, f'{name}: object {index}') for index, entry in enumerate(root.iter('object'), 1)]
     return NamedImage(image, objects, int(width or 0), int(height or 0))
 
 
@@ -118,16 +121,9 @@ def _object(entry: Element, source: str) -> Label:
     name = (entry.findtext('name') or '').strip()
     if not name:
         return '', LabelFault(source, 'has no name')
-    sides = [_number(entry.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
+    sides = [number(entry.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
     left, top, right, bottom = sides
     if left is None or top is None or right is None or bottom is None:
         return name, LabelFault(source, 'has no bndbox of four numbers xmin, ymin, xmax, ymax')
     difficult = (entry.findtext('difficult') or '0').strip() == '1'
     return name, Box(0, left, top, right - left, bottom - top, crowd=difficult, source=source)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or '')
-    except ValueError:
-        return None

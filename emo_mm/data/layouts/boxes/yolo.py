@@ -12,12 +12,23 @@ from typing import Any, ClassVar
 
 from emo_mm.data.boxes import Box, BoxImage, BoxSet, LabelFault
 from emo_mm.data.layouts.base import LayoutError
-from emo_mm.data.layouts.boxes.base import IMAGES, BoxLayout, BoxPlace, read_text, sized, sizes_of, split_names
+from emo_mm.data.layouts.boxes.base import (
+    IMAGES,
+    BoxLayout,
+    BoxPlace,
+    is_file,
+    is_path,
+    read_text,
+    sized,
+    sizes_of,
+    split_names,
+)
 from emo_mm.data.splits import SPLITS, DataRequest, count, files_under, inside, read_classes, shortlist
 from emo_mm.errors import UserError
 
 CLASS_FILES = ('classes.txt', 'obj.names', 'labels/classes.txt', 'CLASSES.txt')
 _SLACK = 0.001  # by which rounded fractions may leave 0..1
+_MOST_CLASSES = 2**31
 _KEYS = {'train': ('train',), 'val': ('val', 'valid', 'validation'), 'test': ('test',)}
 
 
@@ -34,7 +45,8 @@ class YoloLayout(BoxLayout):
         told = _described(root)
         value = next((told[key] for key in _KEYS[split] if told.get(key)), None)
         if value is not None:
-            found = [_lead(root, told, str(path), split) for path in (value if isinstance(value, list) else [value])]
+            paths = [str(path)[:4000] for path in (value if isinstance(value, list) else [value])]
+            found = [_lead(root, told, path, split) if is_path(path) else None for path in paths]
             return tuple(path for path in found if path) if all(found) else ()
         for name in split_names(split):
             for images, labels in ((f'images/{name}', f'labels/{name}'), (f'{name}/images', f'{name}/labels')):
@@ -91,7 +103,12 @@ def _described(root: Path) -> Mapping[str, Any]:
     """Return what the YAML file of a data set says, and its name as ``file``; nothing if there is none."""
     usual = [root / name for name in ('data.yaml', 'data.yml', 'dataset.yaml') if (root / name).is_file()]
     for path in usual or sorted([*root.glob('*.yaml'), *root.glob('*.yml')]):
-        content = _yaml(path)
+        try:
+            content = _yaml(path)
+        except UserError:
+            if usual:
+                raise
+            continue  # it may be about anything
         if isinstance(content, dict) and 'names' in content:
             return {**content, 'file': path.name}
     return {}
@@ -116,11 +133,12 @@ def _names(root: Path, told: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(read_classes(path)) if path else ()
     where = root / told['file']
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        numbered = {str(index): name for index, name in names.items()}
+        if set(numbered) != {str(index) for index in range(len(names))}:
             raise UserError(f'{where}: the numbers of its names must run 0, 1, 2, ..., but are {shortlist(names)}')
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list):
-        raise UserError(f'{where}: names is {names!r}; expected is a list of class names')
+        names = [numbered[str(index)] for index in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, (str, int, float)) for name in names):
+        raise UserError(f'{where}: names is no list of class names')
     texts = tuple(str(name) for name in names)
     if len(set(texts)) < len(texts):
         raise UserError(f'{where}: class names must differ, but are {shortlist(texts)}')
@@ -173,6 +191,8 @@ def _images(root: Path, sources: Iterable[Path]) -> Iterator[tuple[Path, Path | 
             yield from ((source / name, source) for name in files_under(source, IMAGES))
             continue
         for line in filter(None, map(str.strip, read_text(source).splitlines())):
+            if not is_path(line):
+                raise UserError(f'{source}: {line[:80]!r} is no name of a file')
             yield _listed(root, source, line), None
 
 
@@ -181,7 +201,7 @@ def _listed(root: Path, source: Path, line: str) -> Path:
     parts = [part for part in line.replace('\\', '/').split('/') if part not in ('', '.', '..')]
     tails = (base.joinpath(*parts[start:]) for start in range(len(parts)) for base in (source.parent, root))
     candidates = (source.parent / line, root / line, *tails)
-    return next((path for path in candidates if path.is_file()), source.parent.joinpath(*parts))
+    return next((path for path in candidates if is_file(path)), source.parent.joinpath(*parts))
 
 
 def _label_file(image: Path, labels: Path | None, folder: Path | None) -> Path:
@@ -228,7 +248,7 @@ def _box(line: str, size: tuple[int, int], source: str, keypoints: bool) -> Box 
     except ValueError:
         return LabelFault(source, f'{line.strip()[:60]!r} is not made of numbers')
     sides = sides[:4] if keypoints else sides
-    if label < 0 or not label.is_integer():
+    if not (0 <= label < _MOST_CLASSES and label.is_integer()):
         return LabelFault(source, f'class number {words[0]}')
     if len(sides) != 4 and (len(sides) < 6 or len(sides) % 2):
         expected = 'expected are a class number and 4 numbers, or the points of a polygon'
