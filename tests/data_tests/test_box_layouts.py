@@ -187,6 +187,18 @@ def test_labels_without_names_ask_for_them(root: Path) -> None:
     assert boxes_in(cfg.train_dataloader.dataset.ann_file) == EXPECTED['train']
 
 
+def test_lists_of_images_lead_to_them_and_their_labels(root: Path) -> None:
+    """As CVAT's export has them, whose lists were written for another folder."""
+    yolo(root, 'obj_{}_data', 'obj_{}_data')
+    (root / 'data.yaml').unlink()
+    write(root / 'obj.names', 'cat\ndog\n')
+    for split, of in TOYS.items():
+        write(root / f'{split}.txt', ''.join(f'data/obj_{split}_data/{name}.jpg\n' for name in of))
+    found = YOLO.resolve(DataRequest(data_root=str(root)))
+    assert found.classes == ('cat', 'dog')
+    assert [(split.present, split.boxes) for split in found.splits.values()] == [(2, 3), (2, 3)]
+
+
 # --- faults
 Harm = Callable[[Path], object]
 
