@@ -16,7 +16,7 @@ from emo_mm import doctor_command
 from emo_mm.benchmark import command as benchmark_command
 from emo_mm.benchmark import flops_command
 from emo_mm.config import command as list_command
-from emo_mm.data.shapes import command as data_command
+from emo_mm.data import command as data_command
 from emo_mm.engine import test_command, train_command
 from emo_mm.errors import MismatchError, UserError, printable
 from emo_mm.export import command as export_command

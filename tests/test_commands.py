@@ -18,6 +18,7 @@ from emo_mm.benchmark.command import WhatToDo
 from emo_mm.benchmark.flops_command import FlopsOptions
 from emo_mm.benchmark.options import BenchmarkOptions
 from emo_mm.config.command import ListOptions
+from emo_mm.data.convert import BoxesOptions
 from emo_mm.data.shapes.command import ShapesOptions
 from emo_mm.data.splits import DataRequest
 from emo_mm.doctor_command import DoctorOptions
@@ -32,7 +33,7 @@ from emo_mm.weights.command import ConvertOptions
 RUN = (
     'work-dir cfg-options launcher local_rank local-rank batch-size workers cache cache-gb check skip-check bad-data '
     'dry-run data-root train-ann train-images val-ann val-images test-ann test-images classes '
-    'split split-seed no-groups palette binary reduce-zero ignore '
+    'split split-seed no-groups palette binary reduce-zero ignore layout '
 )
 # What users have in their scripts: each command with its flags and positional arguments.
 FLAGS = {
@@ -46,6 +47,7 @@ FLAGS = {
     'predict': 'sources model weights out save-json save-images save-masks coco-ids batch score-threshold compile',
     'seal': 'file',
     'data shapes': 'root num-train num-val seed',
+    'data convert': 'source target to layout',
     'weights convert': 'source out to format',
     'benchmark': 'models suite size batch runtime mode dtype device threads baseline rounds seconds quick images '
     'stages out show',
@@ -60,6 +62,7 @@ OPTIONS = {
     'predict': (PredictOptions,),
     'seal': (SealOptions,),
     'data shapes': (ShapesOptions,),
+    'data convert': (BoxesOptions,),
     'weights convert': (ConvertOptions,),
     'benchmark': (BenchmarkOptions, WhatToDo),
     'flops': (FlopsOptions,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,16 +27,31 @@ class Edit:
 
 
 @dataclass(frozen=True)
+class NewFile:
+    """A file that a changed config reads.
+
+    Attributes:
+        path: Its place, in the work directory.
+        text: Its content.
+    """
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True)
 class Change:
     """What one step does to a config.
 
     Attributes:
         edits: The changes.
         lines: What a user should read about them.
+        files: What must be written for them; a dry run writes nothing.
     """
 
     edits: tuple[Edit, ...] = ()
     lines: tuple[str, ...] = ()
+    files: tuple[NewFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,7 @@ def join(changes: Iterable[Change]) -> Change:
     return Change(
         tuple(edit for change in changes for edit in change.edits),
         tuple(line for change in changes for line in change.lines),
+        tuple(file for change in changes for file in change.files),
     )
 
 

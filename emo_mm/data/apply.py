@@ -28,7 +28,8 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, w
             a dry run does not.
 
     Returns:
-        The edits, and lines to print: counts of matched images and labels, classes, and decisions taken.
+        The edits, the lists that they need, and lines to print: counts of matched images and labels, classes, and
+        decisions taken.
 
     Raises:
         UserError: If the data are missing or faulty, or the config's loaders join several data sets.
@@ -47,14 +48,16 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, w
     validating = bool(view.splits['val'].datasets)
     derived = Path(view.cfg.get('work_dir') or 'work_dirs').absolute() / DERIVED
     found = layout.resolve(request, view.training, tolerant, validating, derived)
+    told = found.lines()
+    found, files = layout.settle(found, derived)
     if write:
         layout.write(found, tolerant)
     edits = [edit for reading in readings for edit in layout.point(reading, found, found.split(reading.split))]
     rest = layout.finish(view, found)
-    lines = (*found.lines(), *rest.lines)
+    lines = (*told, *rest.lines)
     if 'test' not in found.splits:
         lines = (*lines, *_no_test(found.splits))
-    return Change((*root, *edits, *_class_counts(view, len(found.classes)), *rest.edits), lines)
+    return Change((*root, *edits, *_class_counts(view, len(found.classes)), *rest.edits), lines, files)
 
 
 def _no_test(splits: Collection[str]) -> tuple[str, ...]:

@@ -1,52 +1,162 @@
-"""The boxes that a training sees."""
+"""Boxes of images, whatever file they come from: what all readers return, and the COCO content that is trained on."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-
-import numpy as np
-from numpy.typing import NDArray
-
-from emo_mm.config.view import ConfigView
-from emo_mm.data.checks import readings_of
-from emo_mm.data.layouts import layout_of_reading
-from emo_mm.data.layouts.base import Boxes
-
-MOST = 20_000  # more boxes tell nothing new of their sizes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 
-def training_boxes(view: ConfigView) -> Boxes:
-    """Return the boxes that the training data sets of a config hold, of many an even choice.
+@dataclass(frozen=True)
+class Box:
+    """A labelled box, in pixels of its image as it stands upright.
 
-    Args:
-        view: The config, with the data in it.
-
-    Returns:
-        At most ``MOST`` boxes, in the order of their files; none where no layout knows boxes.
-
-    Raises:
-        UserError: If an annotation file cannot be read.
+    Attributes:
+        label: Index of its class.
+        left: Left border.
+        top: Upper border.
+        width: Width.
+        height: Height.
+        crowd: Whether it is neither trained on nor counted as a mistake: crowds of COCO, difficult objects of VOC.
+        polygon: Its outline, x and y in turn; None if there is none.
+        source: Where it was read: the file, and the line or the number of the object.
     """
-    found = []
-    for reading in readings_of(view, [view.splits['train']]):
-        layout = layout_of_reading(reading)
-        boxes = None if layout is None else layout.boxes(reading)
-        if boxes is not None:
-            found.append(boxes)
-    if not found:
-        return Boxes(np.zeros((0, 4)), np.zeros((0, 2)), np.zeros(0, dtype=np.str_))
-    joined = Boxes(*(np.concatenate([getattr(boxes, one.name) for boxes in found]) for one in fields(Boxes)))
-    return joined.at(even_choice(len(joined), MOST))
+
+    label: int
+    left: float
+    top: float
+    width: float
+    height: float
+    crowd: bool = False
+    polygon: tuple[float, ...] | None = None
+    source: str = ''
+
+    @classmethod
+    def around(cls, label: int, points: Sequence[float], source: str, outline: bool = True) -> Box:
+        """Return the box around points, x and y in turn; they are its polygon too if they are its outline."""
+        left, top = min(points[0::2]), min(points[1::2])
+        width, height = max(points[0::2]) - left, max(points[1::2]) - top
+        return cls(label, left, top, width, height, polygon=tuple(points) if outline else None, source=source)
 
 
-def has_own_classes(view: ConfigView) -> bool:
-    """Tell whether the training data are the user's own: published sets declare their classes by their type.
+@dataclass(frozen=True)
+class LabelFault:
+    """A label that cannot be read as a box.
 
-    Advice to change a recipe is for own data; on published data the recipe is what the figures were made with.
+    Attributes:
+        source: Where it is: the file, and the line or the number of the object.
+        detail: What is wrong with it.
     """
-    return any((part.node.get('metainfo') or {}).get('classes') for part in view.splits['train'].datasets)
+
+    source: str
+    detail: str
 
 
-def even_choice(number: int, most: int) -> NDArray[np.int64]:
-    """Return the indices of at most so many of a number of things, evenly spread."""
-    return np.linspace(0, max(number - 1, 0), min(number, most)).round().astype(np.int64)
+@dataclass(frozen=True)
+class BoxImage:
+    """An image and its boxes.
+
+    Attributes:
+        file: Path, relative to the root of the data set where it lies under it.
+        width: Width in pixels.
+        height: Height in pixels.
+        boxes: Its boxes; none for a background image.
+        faults: Labels of it that cannot be read.
+    """
+
+    file: str
+    width: int
+    height: int
+    boxes: tuple[Box, ...] = ()
+    faults: tuple[LabelFault, ...] = ()
+
+
+@dataclass(frozen=True)
+class BoxSet:
+    """A split of a data set.
+
+    Attributes:
+        classes: Class names in label order; empty where the files do not tell them.
+        images: The images.
+        notes: What a user should know of it, in words.
+        annotated: Whether it has labels at all; the images for a test server have none.
+    """
+
+    classes: tuple[str, ...]
+    images: tuple[BoxImage, ...]
+    notes: tuple[str, ...] = ()
+    annotated: bool = True
+
+    def with_classes(self, classes: Sequence[str]) -> BoxSet:
+        """Return the same boxes, labelled by other classes; those that are not among them follow after them."""
+        every = (*classes, *(name for name in self.classes if name not in classes))
+        label_of = {label: every.index(name) for label, name in enumerate(self.classes)}
+
+        def labelled(image: BoxImage) -> BoxImage:
+            boxes = (replace(box, label=label_of.get(box.label, box.label)) for box in image.boxes)
+            return replace(image, boxes=tuple(boxes))
+
+        return replace(self, classes=every, images=tuple(map(labelled, self.images)))
+
+
+def to_coco(box_set: BoxSet) -> dict[str, Any]:
+    """Return the content of a COCO annotation file; labels become category ids as they are.
+
+    Labels that cannot be read are among the annotations, with the key ``source_fault``, and every annotation tells by
+    ``source`` where it was read; the check of the content names both.
+    """
+    annotations: list[dict[str, Any]] = []
+    for image_id, image in enumerate(box_set.images, 1):
+        entries = [*map(_annotation, image.boxes), *map(_faulty_annotation, image.faults)]
+        annotations += [
+            {'id': len(annotations) + i, 'image_id': image_id, **entry} for i, entry in enumerate(entries, 1)
+        ]
+    content: dict[str, Any] = {
+        'images': [
+            {'id': image_id, 'file_name': image.file, 'width': image.width, 'height': image.height}
+            for image_id, image in enumerate(box_set.images, 1)
+        ],
+        'categories': [{'id': label, 'name': name} for label, name in enumerate(box_set.classes)],
+    }
+    return {**content, 'annotations': annotations} if box_set.annotated else content
+
+
+def _annotation(box: Box) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        'category_id': box.label,
+        'bbox': [round(side, 3) for side in (box.left, box.top, box.width, box.height)],
+        'area': round(box.width * box.height, 3),
+        'iscrowd': int(box.crowd),
+    }
+    if box.polygon is not None:
+        entry['segmentation'] = [[round(side, 3) for side in box.polygon]]
+    return {**entry, 'source': box.source} if box.source else entry
+
+
+def _faulty_annotation(fault: LabelFault) -> dict[str, Any]:
+    broken = {'category_id': 0, 'bbox': [], 'area': 0, 'iscrowd': 0}
+    return {**broken, 'source': fault.source, 'source_fault': fault.detail}
+
+
+def from_coco(content: Mapping[str, Any]) -> BoxSet:
+    """Return the boxes of a COCO annotation file that has no fault; annotations of images not listed are left out."""
+    label_of = {entry['id']: label for label, entry in enumerate(content['categories'])}
+    boxes: dict[Any, list[Box]] = {entry['id']: [] for entry in content['images']}
+    for entry in content.get('annotations', []):
+        if entry['image_id'] in boxes:
+            boxes[entry['image_id']].append(_box(entry, label_of[entry['category_id']]))
+    images = (
+        BoxImage(entry['file_name'], entry['width'], entry['height'], tuple(boxes[entry['id']]))
+        for entry in content['images']
+    )
+    return BoxSet(
+        tuple(entry['name'] for entry in content['categories']), tuple(images), annotated='annotations' in content
+    )
+
+
+def _box(entry: Mapping[str, Any], label: int) -> Box:
+    outline = entry.get('segmentation')
+    alone = isinstance(outline, list) and len(outline) == 1 and isinstance(outline[0], list)
+    polygon = tuple(outline[0]) if isinstance(outline, list) and alone else None
+    left, top, width, height = entry['bbox']
+    return Box(label, left, top, width, height, bool(entry['iscrowd']), polygon)

@@ -6,25 +6,20 @@ what was found.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-from filelock import FileLock
 
 from emo_mm.config.edits import Change, join
 from emo_mm.config.parts import type_name
 from emo_mm.config.view import ConfigView, SplitView
 from emo_mm.data.faults import Content, summary, table, write_list
-from emo_mm.data.files.cache import CheckCache
+from emo_mm.data.files.cache import CheckCache, known_answers
 from emo_mm.data.layouts import layout_of_reading, layouts_of
 from emo_mm.data.layouts.base import DERIVED, Reading
 from emo_mm.data.splits import count
 from emo_mm.errors import UserError
 from emo_mm.tasks import TASK_OF_SCOPE
-from emo_mm.weights.cache import cache_dir
 
 POLICIES = ('error', 'skip')
 FAULT_LIST = 'data_faults.csv'  # in the work directory
@@ -54,7 +49,7 @@ def check_readings(view: ConfigView, readings: Sequence[Reading], tolerant: bool
     for reading in readings:
         layout = layout_of_reading(reading)
         if layout is None:
-            known = ', '.join(layout.name for layout in layouts_of(TASK_OF_SCOPE[reading.scope]))
+            known = ', '.join(one.name for one in layouts_of(TASK_OF_SCOPE[reading.scope]) if one.of_configs)
             lines.append(f'{reading.split}: {type_name(reading.dataset)} is not checked; only {known} are')
         else:
             for path in layout.needs(reading):
@@ -183,24 +178,3 @@ def _leave_out(view: ConfigView, reading: Reading, content: Content, target: Pat
     assert layout is not None  # which found the faults
     left = layout.without(view, reading, content, drops, target)
     return Change(left.edits, (f'{reading.split}: {left.words} left out; what is left is listed in {left.path}',))
-
-
-@contextmanager
-def known_answers() -> Iterator[CheckCache]:
-    """Give the cache of answers; of the processes of a distributed run one after another checks, the first for all."""
-    folder = cache_dir().with_name('checks')
-    cache = CheckCache(folder)
-    if int(os.environ.get('WORLD_SIZE', os.environ.get('SLURM_NTASKS', 1))) == 1:
-        yield cache
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / 'lock')
-        lock.acquire()
-    except OSError:  # not ours to write: each process checks for itself
-        yield cache
-        return
-    try:
-        yield cache
-    finally:
-        lock.release()

@@ -11,7 +11,7 @@ from emo_mm.compat import quieten_coco_reader
 from emo_mm.config.edits import Part
 from emo_mm.config.parts import type_name
 from emo_mm.config.view import ConfigView
-from emo_mm.data.boxes import even_choice
+from emo_mm.data.training_boxes import even_choice
 from emo_mm.errors import UserError
 
 MOST_MASKS = 1000  # masks to read; more change the shares little

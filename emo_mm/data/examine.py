@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from emo_mm.config.edits import apply_edits
-from emo_mm.data.checks import known_answers
 from emo_mm.data.faults import by_kind, summary
+from emo_mm.data.files.cache import known_answers
 from emo_mm.data.layouts import layout_of_folder
 from emo_mm.data.layouts.base import Checked, Found, Layout, LayoutError, Names, NeedsConfigError, Reading
 from emo_mm.data.splits import DataRequest, needed_splits, shortlist
@@ -120,7 +120,7 @@ def _check(layout: Layout, root: Path, one: _Part, names: Names, doubt: str) -> 
             found = Found(root, names, {one.split: checked}, Path(folder))
             layout.write(found, tolerant=True)
             apply_edits({'dataset': dataset}, layout.point(reading, found, checked))
-            content = layout.content(reading, 'quick', cache)
+            content = layout.content_of(reading, checked, 'quick', cache)
     except UserError as error:
         return _fault(one.title, error, one.look)
     if content.serious:

@@ -45,6 +45,8 @@ class DataRequest:
         binary: Read masks as black and white: two classes, the background first.
         reduce_zero: Ignore label 0 of the masks, and let the others move down by one.
         ignore: Labels of the masks to ignore: numbers or class names.
+        layout: Layout of the folder, where it may be read in several ways: ``coco``, ``yolo``, ``voc``, ... (an unknown
+            name lists them).
     """
 
     data_root: str | None = None
@@ -62,6 +64,7 @@ class DataRequest:
     binary: bool | None = None
     reduce_zero: bool | None = None
     ignore: tuple[str, ...] | None = None
+    layout: str | None = None
 
     @property
     def given(self) -> bool:
@@ -71,7 +74,7 @@ class DataRequest:
     @property
     def only_root(self) -> bool:
         """Whether nothing but the root was given, so that the tree itself must tell the rest."""
-        return self.given and self == DataRequest(data_root=self.data_root)
+        return self.given and self == DataRequest(data_root=self.data_root, layout=self.layout)
 
     @property
     def about_masks(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.config.edits import Change, apply_edits
@@ -162,6 +163,8 @@ def take(cfg: Config, steps: Sequence[Step], options: RunOptions, purpose: Purpo
         change = step(read_view(cfg, purpose), options)
         edits += apply_edits(cfg, change.edits)
         lines += change.lines
+        if change.files and not options.dry_run:
+            data.write_files(change.files, Path(cfg.work_dir))
     return lines, edits
 
 

@@ -12,9 +12,9 @@ from planning import planned, said
 from emo_mm.config.names import get_config
 from emo_mm.config.pipeline import Resizing
 from emo_mm.config.view import read_view
-from emo_mm.data.boxes import training_boxes
 from emo_mm.data.layouts.base import Boxes
 from emo_mm.data.splits import DataRequest
+from emo_mm.data.training_boxes import training_boxes
 from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.steps.anchors import best_ious, generator_part, k_means
 from emo_mm.engine.train import train

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+from filelock import FileLock
+
+from emo_mm.weights.cache import cache_dir
 
 _TABLE = """CREATE TABLE IF NOT EXISTS answers (
     folder TEXT, name TEXT, kind TEXT, size INTEGER, time INTEGER, answer TEXT,
@@ -77,6 +82,27 @@ class CheckCache:
             pass  # locked by another run, or not ours to write
         except sqlite3.DatabaseError:  # damaged, and it would never heal
             self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def known_answers() -> Iterator[CheckCache]:
+    """Give the cache of answers; of the processes of a distributed run one after another checks, the first for all."""
+    folder = cache_dir().with_name('checks')
+    cache = CheckCache(folder)
+    if int(os.environ.get('WORLD_SIZE', os.environ.get('SLURM_NTASKS', 1))) == 1:
+        yield cache
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / 'lock')
+        lock.acquire()
+    except OSError:  # not ours to write: each process checks for itself
+        yield cache
+        return
+    try:
+        yield cache
+    finally:
+        lock.release()
 
 
 def _split(path: str) -> tuple[str, str]:

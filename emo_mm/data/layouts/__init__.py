@@ -31,6 +31,11 @@ class Row:
     where: str
 
     @property
+    def key(self) -> str:
+        """Its name on the command line: that of the object, in small letters."""
+        return self.where.rpartition(':')[2].lower()
+
+    @property
     def layout(self) -> Layout:
         """The layout itself."""
         found: Layout = resolve_name(self.where)
@@ -40,6 +45,11 @@ class Row:
 # Where nobody says which task a folder is for, the first row that recognises it is taken: most telling signs first.
 LAYOUTS: tuple[Row, ...] = (
     Row(('det',), 'emo_mm.data.layouts.coco:COCO'),
+    Row(('det',), 'emo_mm.data.layouts.boxes.yolo:YOLO'),
+    Row(('det',), 'emo_mm.data.layouts.boxes.voc:VOC'),
+    Row(('det',), 'emo_mm.data.layouts.boxes.cvat:CVAT'),
+    Row(('det',), 'emo_mm.data.layouts.boxes.labelme:LABELME'),
+    Row(('det',), 'emo_mm.data.layouts.boxes.table:CSV'),
     Row(('seg',), 'emo_mm.data.layouts.masks:MASKS'),
     Row(('cls',), 'emo_mm.data.layouts.folders:FOLDERS'),
 )
@@ -61,10 +71,14 @@ def layout_of_folder(request: DataRequest, task: Task | None = None) -> Layout:
         UserError: If no layout or more than one recognises the folder. A task's only layout is taken in any case: it
             tells best what is missing.
     """
+    if request.layout is not None:
+        return _layout_named(request.layout, task)
     known = [row.layout for row in LAYOUTS] if task is None else layouts_of(task)
     if task is not None and len(known) == 1:
         return known[0]
     recognising = [layout for layout in known if layout.recognises(request)]
+    if not recognising and task is not None and not request.only_root:
+        return known[0]  # it tells best what is wrong with the files that were named
     if not recognising:
         raise UserError(f'{request.root}: holds no known layout; known are {described(known)}')
     if task is None:
@@ -73,10 +87,17 @@ def layout_of_folder(request: DataRequest, task: Task | None = None) -> Layout:
         recognising = [layout for layout in recognising if layout in rivals]
     if len(recognising) > 1:
         raise UserError(
-            f'{request.root}: may be any of {described(recognising)}; keep one of them there, or name the files of '
-            'each split with --train-ann, --train-images and so on'
+            f'{request.root}: may be any of {described(recognising)}; pick one with --layout '
+            f'{" or ".join(row.key for row in LAYOUTS if row.layout in recognising)}'
         )
     return recognising[0]
+
+
+def _layout_named(name: str, task: Task | None) -> Layout:
+    rows = {row.key: row for row in LAYOUTS if task is None or task.name in row.tasks}
+    if name not in rows:
+        raise UserError(f'--layout {name}: there is no such layout for this task; there are {", ".join(rows)}')
+    return rows[name].layout
 
 
 def layout_of_reading(reading: Reading) -> Layout | None:

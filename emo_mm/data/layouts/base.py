@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_mm.config.edits import Change, Edit, Part
+from emo_mm.config.edits import Change, Edit, NewFile, Part
 from emo_mm.config.parts import dataset_classes, image_prefixes, path_in
 from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content
@@ -220,6 +220,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
     Attributes:
         name: For messages: "COCO annotation files".
         looks_like: Where its files lie: "annotations/train.json with images/".
+        of_configs: Whether configs may name data sets of it; if not, it is only found in folders.
         sources: Types of published data sets that it reads, to where they are had; their terms forbid passing them on.
         has_masks: Whether what the request says of masks means something here.
     """
@@ -228,6 +229,7 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
     looks_like: ClassVar[str]
     sources: ClassVar[Mapping[str, str]] = {}
     has_masks: ClassVar[bool] = False
+    of_configs: ClassVar[bool] = True
 
     # --- a folder
     @abstractmethod
@@ -416,6 +418,15 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         """Return lines to print if a config reads this very folder, so that its root moves only; None if not."""
         return None
 
+    def settle(self, found: Found[CheckedT], folder: Path) -> tuple[Found[CheckedT], tuple[NewFile, ...]]:
+        """Return what was found as a config can read it, and the files that must be written for that.
+
+        Args:
+            found: What was found.
+            folder: Where such files belong.
+        """
+        return found, ()
+
     @abstractmethod
     def point(self, reading: Reading, found: Found[CheckedT], split: CheckedT) -> tuple[Edit, ...]:
         """Return the edits that let a data set of a config read a split that was found."""
@@ -490,6 +501,10 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
             UserError: If its file cannot be read.
         """
         return None
+
+    def content_of(self, reading: Reading, checked: CheckedT, check: str, cache: CheckCache | None) -> Content:
+        """Check the content of a split that was found, as ``content`` does once a config reads it."""
+        return self.content(reading, check, cache)
 
     def without(
         self, view: ConfigView, reading: Reading, content: Content, drops: Mapping[str, set[int]], target: Path

@@ -1,14 +1,8 @@
-"""``emo-mm data``."""
+"""``emo-mm data shapes``."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
-
-from emo_mm.arguments import add_options, read_options
-
-NAME = 'data'
-HELP = 'make the demonstration data set'
 
 
 @dataclass(frozen=True)
@@ -28,15 +22,8 @@ class ShapesOptions:
     seed: int = 0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    kinds = parser.add_subparsers(metavar='KIND', required=True)
-    add_options(kinds.add_parser('shapes', help='varied shapes with boxes, masks and class folders'), ShapesOptions)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Run the command."""
+def make(options: ShapesOptions) -> None:
+    """Make the demonstration data set."""
     from emo_mm.data.shapes.generate import generate
 
-    options = read_options(args, ShapesOptions)
     print(generate(options.root, num_train=options.num_train, num_val=options.num_val, seed=options.seed))

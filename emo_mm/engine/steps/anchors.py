@@ -14,8 +14,8 @@ from emo_mm.config.edits import Change, Part
 from emo_mm.config.parts import type_name
 from emo_mm.config.pipeline import Resizing, resizing_of
 from emo_mm.config.view import ConfigView, inner_parts
-from emo_mm.data.boxes import even_choice, has_own_classes, training_boxes
 from emo_mm.data.layouts.base import Boxes
+from emo_mm.data.training_boxes import even_choice, has_own_classes, training_boxes
 from emo_mm.engine.options import TrainOptions
 from emo_mm.errors import UserError
 

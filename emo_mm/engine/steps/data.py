@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from emo_mm.config.edits import Change, Edit, Part
+from emo_mm.config.edits import Change, Edit, NewFile, Part
 from emo_mm.config.names import find_config
 from emo_mm.config.parts import type_name
 from emo_mm.config.view import ConfigView
@@ -110,6 +111,23 @@ def content(view: ConfigView, options: RunOptions) -> Change:
     if options.check is None:
         return Change()
     return check_content(view, options.check, options.bad_data)
+
+
+def write_files(files: Iterable[NewFile], folder: Path) -> None:
+    """Write what a changed config reads.
+
+    Args:
+        files: The files.
+        folder: The work directory, below which they lie.
+
+    Raises:
+        UserError: If the work directory cannot be written.
+    """
+    from emo_mm.data.layouts.base import write_text
+
+    check_work_dir(folder)
+    for file in files:
+        write_text(file.path, file.text)
 
 
 def check_work_dir(folder: Path) -> None:

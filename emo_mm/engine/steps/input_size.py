@@ -9,7 +9,7 @@ from emo_mm.config.edits import Change, Edit
 from emo_mm.config.parts import type_name
 from emo_mm.config.pipeline import Resizing, input_side, resized_pipelines, resizing_of, scaled
 from emo_mm.config.view import ConfigView, inner_parts
-from emo_mm.data.boxes import has_own_classes, training_boxes
+from emo_mm.data.training_boxes import has_own_classes, training_boxes
 from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.steps.anchors import generator_part
 from emo_mm.errors import UserError

@@ -190,6 +190,9 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
 
     def recognises(self, request: DataRequest) -> bool:
         """Tell whether there is an annotation file, be it named for a split or not."""
+        named = [ann for split in SPLITS if (ann := request.ann(split))]
+        if any((request.root / ann).suffix != '.json' for ann in named):
+            return False
         return super().recognises(request) or bool(annotation_files(request.root))
 
     # --- a folder without splits
@@ -293,9 +296,14 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
 
     def content(self, reading: Reading, check: str, cache: CheckCache | None) -> Content:
         """Check each image, its size against the file, and each annotation."""
-        split = reading.split
-        file = _file_of(reading, tolerant=True)
-        image_dir = _image_dir(reading)
+        return self._content_of(reading, _file_of(reading, tolerant=True), check, cache)
+
+    def content_of(self, reading: Reading, checked: CocoSplit, check: str, cache: CheckCache | None) -> Content:
+        """Check what was read of the file."""
+        return self._content_of(reading, checked.file, check, cache)
+
+    def _content_of(self, reading: Reading, file: CocoFile, check: str, cache: CheckCache | None) -> Content:
+        split, image_dir = reading.split, _image_dir(reading)
         paths = [(image_dir / name).as_posix() for name in file.images]
         published = _is_published(reading)
         faults = []

@@ -36,6 +36,7 @@ BROKEN = {
     'undeclared category': "boxes have a category id that 'categories' does not declare: {}",
     'bbox that is no box': '{}; expected are four numbers [left, top, width, height] in pixels and a number',
     'annotation without a mask': '{}; the config trains on masks: polygons [[x1, y1, x2, y2, ...]] or RLE are expected',
+    'label that cannot be read': 'labels cannot be read: {}',
     'image without a size': 'width and height of an image must be numbers above 0: {}',
 }
 # Told, but used for training as it is: photographs cut the objects at their borders, and so should boxes.
@@ -191,9 +192,14 @@ def boxes_of(
         fault = None
         if kind:
             file_name = '' if image is None else image['file_name']
-            fault = EntryFault(kind, 'annotations', position, file_name, f'annotation {entry["id"]}{detail}')
+            fault = EntryFault(kind, 'annotations', position, file_name, f'{_called(entry)}{detail}')
         boxes.append(Box(_use(entry, image, kind), index, name_of.get(entry['category_id'], ''), fault))
     return boxes
+
+
+def _called(entry: Entry) -> str:
+    """Return what an annotation is called: where it was read if another format was converted, else its id."""
+    return entry.get('source') or f'annotation {entry["id"]}'
 
 
 def _first_of_id(entries: list[Entry]) -> dict[Any, int]:
@@ -222,6 +228,8 @@ def _fault(entry: Entry, image: Entry | None, again: bool, name_of: Mapping[Any,
 
 def _fault_of_values(entry: Entry, name_of: Mapping[Any, str]) -> tuple[str, str] | None:
     """Return what is wrong with an annotation by itself, and its value."""
+    if 'source_fault' in entry:
+        return 'label that cannot be read', f': {entry["source_fault"]}'
     category, bbox, area = entry['category_id'], entry['bbox'], entry['area']
     if category not in name_of:
         return 'undeclared category', f': category {category}'

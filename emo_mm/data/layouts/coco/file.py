@@ -77,12 +77,23 @@ def read_annotations(path: Path, tolerant: bool = False, masks: bool = False) ->
     if not path.is_file():
         raise UserError(f'{path}: is a folder; an annotation file (.json) is expected')
     file = _read(path, stat.st_mtime_ns, stat.st_size, masks)
+    if not tolerant:
+        require_sound(file)
+    return file
+
+
+def require_sound(file: CocoFile) -> None:
+    """Check that mmdet could train and evaluate with every entry of a file.
+
+    Raises:
+        UserError: If not; the message names the fault.
+    """
+    path = file.path
     broken = [fault for fault in file.faults if fault.broken]
-    if broken and not tolerant:
+    if broken:
         same = [fault.detail for fault in broken if fault.kind == broken[0].kind]
         text = BROKEN[broken[0].kind].format(shortlist(dict.fromkeys(same), 5))
         raise UserError(f'{path}: {len(same)} {text}' if text.startswith('boxes') else f'{path}: {text}')
-    return file
 
 
 def parse_annotations(path: Path) -> dict[str, Any]:

@@ -1,0 +1,62 @@
+"""``emo-mm data``: each kind of its work is a row of ``KINDS``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+
+from emo_mm.arguments import Argument, add_options, read_options
+from emo_mm.data.convert import BoxesOptions
+from emo_mm.data.shapes.command import ShapesOptions
+
+NAME = 'data'
+HELP = 'make the demonstration data set, or convert a data set of boxes'
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work.
+
+    Attributes:
+        name: Its word on the command line.
+        help: What it does.
+        options: The dataclass of its options.
+        run: ``module:function`` that is given them.
+        exceptions: How arguments differ from what their fields say.
+    """
+
+    name: str
+    help: str
+    options: type
+    run: str
+    exceptions: Mapping[str, Argument] = field(default_factory=dict)
+
+
+KINDS = (
+    Kind(
+        'shapes', 'varied shapes with boxes, masks and class folders', ShapesOptions, 'emo_mm.data.shapes.command:make'
+    ),
+    Kind(
+        'convert',
+        'write a data set of boxes in another format',
+        BoxesOptions,
+        'emo_mm.data.convert:convert',
+        {'to': Argument(flags=('--to',))},
+    ),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    kinds = parser.add_subparsers(metavar='KIND', required=True)
+    for kind in KINDS:
+        below = kinds.add_parser(kind.name, help=kind.help)
+        add_options(below, kind.options, kind.exceptions)
+        below.set_defaults(kind=kind)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    resolve_name(args.kind.run)(read_options(args, args.kind.options))

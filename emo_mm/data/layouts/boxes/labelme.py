@@ -1,0 +1,122 @@
+"""LabelMe: a JSON file beside each image; rectangles, polygons and circles become boxes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from emo_mm.data.boxes import Box, BoxSet, LabelFault
+from emo_mm.data.layouts.boxes.base import (
+    BoxLayout,
+    BoxPlace,
+    ImageFinder,
+    Label,
+    NamedImage,
+    is_path,
+    named_boxes,
+    read_text,
+    split_names,
+    unlabelled,
+)
+from emo_mm.data.splits import count, files_under, inside
+from emo_mm.errors import UserError
+
+_BOXES = ('rectangle', 'polygon', 'circle')
+
+
+class LabelmeLayout(BoxLayout):
+    """JSON files beside the images."""
+
+    name = 'LabelMe files'
+    looks_like = 'train/*.json beside the images'
+    usual: ClassVar[str] = 'S/*.json beside the images'
+
+    def files_of(self, root: Path, split: str) -> tuple[Path, ...]:
+        """Return the folder of a split; the root itself is that of the training split."""
+        kinds = ('{}', 'images/{}', '{}/images', 'annotations/{}', '{}/annotations', 'labels/{}', '{}/labels')
+        folders = [root / kind.format(name) for name in split_names(split) for kind in kinds]
+        if split == 'train':
+            folders += [root / 'annotations', root / 'labels', root / 'images', root]
+        return next(((folder,) for folder in folders if self.takes(folder)), ())
+
+    def takes(self, path: Path) -> bool:
+        """Take a folder of JSON files with shapes."""
+        listed = sorted(each for each in path.glob('*.json') if each.name[0] != '.') if path.is_dir() else []
+        return bool(listed) and _has_shapes(listed[0])
+
+    def read_boxes(self, place: BoxPlace) -> BoxSet:
+        """Return the boxes of all JSON files of the split."""
+        (folder,) = place.sources
+        named = [] if place.images is None else [place.images]
+        names = [name for name in split_names(place.split) if name in folder.parts[-2:]]
+        beside = [place.root / 'images' / name for name in names] + [place.root / name for name in names]
+        finder = ImageFinder([*named, folder, folder.parent / 'images', *beside])
+        read = [_image(folder / name, finder, place.root) for name in files_under(folder, ('.json',))]
+        others = Counter(kind for _, kinds in read for kind in kinds)
+        notes = [f'{count(number, "shape")} left out: a {kind} is no box' for kind, number in sorted(others.items())]
+        images = [image for image, _ in read]
+        return named_boxes(place, images, notes=(*unlabelled(folder, (one.path for one in images)), *notes))
+
+
+LABELME = LabelmeLayout()
+
+
+def _has_shapes(path: Path) -> bool:
+    try:
+        _content(path)
+    except UserError:
+        return False
+    return True
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path}: is not valid JSON ({error})') from None
+    if not isinstance(content, dict) or not isinstance(content.get('shapes'), list):
+        raise UserError(f"{path}: has no list 'shapes', so it is no LabelMe file")
+    return content
+
+
+def _image(path: Path, finder: ImageFinder, root: Path) -> tuple[NamedImage, list[str]]:
+    """Return the image of a JSON file with its boxes, and the kinds of shapes that are no boxes."""
+    content = _content(path)
+    told = str(content.get('imagePath') or '').replace('\\', '/')
+    told = told if is_path(told) else ''
+    image = finder.find(told, path.stem) or path.parent / (told or f'{path.stem}.jpg')
+    shapes = [shape if isinstance(shape, dict) else {} for shape in content['shapes']]
+    kinds = [str(shape.get('shape_type') or 'polygon') for shape in shapes]
+    labels = [
+        _label(shape, kind, f'{inside(root, path)}: shape {number}')
+        for number, (shape, kind) in enumerate(zip(shapes, kinds, strict=True), 1)
+        if kind in _BOXES
+    ]
+    width, height = content.get('imageWidth'), content.get('imageHeight')
+    size = (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
+    return NamedImage(image, labels, *size), [kind for kind in kinds if kind not in _BOXES]
+
+
+def _label(shape: dict[str, Any], kind: str, source: str) -> Label:
+    name = str(shape.get('label') or '')
+    try:
+        points = [float(value) for x, y in shape['points'] for value in (x, y)]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return name, LabelFault(source, f'a {kind} without points')
+    least = 6 if kind == 'polygon' else 4
+    if len(points) < least or not all(map(math.isfinite, points)) or not name:
+        return name, LabelFault(source, f'a {kind} of {count(len(points) // 2, "point")} called {name!r}')
+    if kind == 'circle':
+        return name, Box.around(0, _corners_of_circle(points), source, outline=False)
+    return name, Box.around(0, points, source, outline=kind == 'polygon')
+
+
+def _corners_of_circle(points: Sequence[float]) -> tuple[float, ...]:
+    """Return the corners around a circle, which is given by its centre and a point of its border."""
+    x, y = points[:2]
+    radius = math.dist(points[:2], points[2:4])
+    return (x - radius, y - radius, x + radius, y + radius)
