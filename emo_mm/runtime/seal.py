@@ -132,7 +132,7 @@ def _check_unsealed(path: Path, content: bytes) -> None:
 def _is_whole(content: bytes, suffix: str) -> bool:
     """Tell whether a file without a checksum ends where its format says that it does."""
     if suffix.lower() == '.xml':
-        return content.rstrip().endswith(b'>')
+        return content.rstrip().endswith(b'</net>')  # OpenVINO's outermost element
     position = 0
     while position < len(content):
         field, position = _varint(content, position)
