@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -72,11 +73,16 @@ def check_buildable(cfg: Config) -> None:
     from emo_mm.config.build import build_from_config
     from emo_mm.config.check import explained
 
-    model = build_from_config(cfg)
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)  # MMEngine lists the settings of every parameter, here and when the training starts
     try:
-        build_optim_wrapper(model, copy.deepcopy(cfg.optim_wrapper))
+        build_optim_wrapper(build_from_config(cfg), copy.deepcopy(cfg.optim_wrapper))
+    except UserError:
+        raise
     except Exception as error:  # an optimizer may raise anything at wrong settings
         raise UserError(f'{cfg.filename or "config"}: optim_wrapper cannot be built: {explained(error)}') from error
+    finally:
+        logging.disable(before)
 
 
 def fetch_weights(cfg: Config) -> None:

@@ -37,5 +37,5 @@ def fit_warm_up(schedulers: list[dict[str, Any]], iterations: int) -> list[str]:
         else:
             scheduler['end'] = longest
             longest_text = f'{longest} iterations'
-        lines.append(f'warm-up: {longest_text} instead of {length}, as the whole training has {iterations}')
+        lines.append(f'warm-up: {longest_text} instead of {length}, as the whole training has {iterations} iterations')
     return lines
