@@ -242,7 +242,7 @@ def test_another_size_without_its_widths_is_one_line_that_has_them(name, expecte
     path = own_config(
         tmp_path, f"_base_ = 'emo_mm::{base.parent.name}/{base.name}'\nmodel = dict(backbone=dict(arch='5m'))\n"
     )
-    with pytest.raises(UserError, match="arch='5m' it must be ") as refused:
+    with pytest.raises(UserError, match="arch='5m', set ") as refused:
         emo_mm.build_model(path)
     assert str(refused.value).endswith(expected)
     cfg = get_config(path)

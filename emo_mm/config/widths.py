@@ -32,7 +32,7 @@ def check_widths(cfg: Config) -> None:
     if faults:
         backbone = cfg.model.backbone
         raise UserError(
-            f'{cfg.filename or "config"}: with backbone {backbone.type} arch={backbone.get("arch", "1m")!r} it must be '
+            f'{cfg.filename or "config"}: with backbone {backbone.type} arch={backbone.get("arch", "1m")!r}, set '
             f'{"; ".join(faults)}'
         )
 
