@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from planning import load_run_config
 from emo_mm import doctor
 from emo_mm.data.boxes import LabelFault
 from emo_mm.data.layouts import LAYOUTS, layout_of_folder
-from emo_mm.data.layouts.boxes.base import BoxPlace
+from emo_mm.data.layouts.boxes.base import BoxLayout, BoxPlace, read_xml
 from emo_mm.data.layouts.boxes.yolo import YOLO
 from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import RunOptions, TrainOptions
@@ -289,6 +290,21 @@ def test_what_cannot_be_read_at_all_is_one_line(root: Path, tree: Callable, harm
     with pytest.raises(UserError, match=told):
         load_run_config(options(root, bad_data='skip'), training=True)
     assert not all(check.ok for check in doctor.check_data(root))
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-16', 'utf-16-le', 'utf-16-be'])
+def test_xml_with_entities_is_refused_in_every_encoding(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / 'a.xml'
+    path.write_text(ENTITY, encoding=encoding)
+    with pytest.raises(UserError, match=r'a\.xml: declares XML entities'):
+        read_xml(path)
+
+
+@pytest.mark.parametrize('layout', [row.layout for row in LAYOUTS if isinstance(row.layout, BoxLayout)])
+def test_an_absent_split_is_told_with_its_usual_places(root: Path, layout: BoxLayout) -> None:
+    places = str(layout.absent(root, 'val')).split('usual is')[1]
+    assert re.search(r'\bval\b', places)
+    assert not re.search(r'[{}]|val[a-z]|[A-Za-z]val', places)
 
 
 @pytest.mark.parametrize(('tree', 'checked'), [(yolo, True), (voc, True)])

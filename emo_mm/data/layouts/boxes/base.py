@@ -84,7 +84,7 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
     """A format of boxes.
 
     Attributes:
-        usual: A split's usual places, with S for its name, for the message where there is none.
+        usual: A split's usual places, with ``{split}`` for its name, for the message where there is none.
         names_in_labels: Whether labels are names. Then the classes of a data set are those of all its splits.
     """
 
@@ -127,7 +127,7 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
     def absent(self, root: Path, split: str) -> UserError:
         """Return the error for a split that is not there."""
         return UserError(
-            f'{root}: no {self.name} of the {split} split found; usual is {self.usual.replace("S", split)}. '
+            f'{root}: no {self.name} of the {split} split found; usual is {self.usual.format(split=split)}. '
             f'Give them with --{split}-ann PATH'
         )
 
@@ -366,8 +366,9 @@ def read_xml(path: Path) -> ElementTree.Element:
     """
     try:
         data = path.read_bytes()
-        if b'<!ENTITY' in data:
+        if any('<!ENTITY'.encode(encoding) in data for encoding in ('utf-8', 'utf-16-le', 'utf-16-be')):
             raise UserError(f'{path}: declares XML entities, which no label file needs; remove them')
-        return ElementTree.fromstring(data)
+        # without entities nothing can be expanded or fetched
+        return ElementTree.fromstring(data)  # nosec B314
     except (OSError, ElementTree.ParseError) as error:
         raise UserError(f'{path}: cannot be read as XML ({error})') from error

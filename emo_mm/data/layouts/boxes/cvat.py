@@ -32,7 +32,7 @@ class CvatLayout(BoxLayout):
 
     name = 'CVAT annotations'
     looks_like = 'train.xml or train/annotations.xml, or annotations.xml whose images have subsets'
-    usual: ClassVar[str] = 'S.xml, S/annotations.xml, or annotations.xml with images of the subset S'
+    usual: ClassVar[str] = '{split}.xml, {split}/annotations.xml, or annotations.xml with images of the subset {split}'
 
     def files_of(self, root: Path, split: str) -> tuple[Path, ...]:
         """Return the file of a split, or the file of all subsets if it has this one."""

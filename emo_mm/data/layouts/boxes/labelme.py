@@ -33,7 +33,7 @@ class LabelmeLayout(BoxLayout):
 
     name = 'LabelMe files'
     looks_like = 'train/*.json beside the images'
-    usual: ClassVar[str] = 'S/*.json beside the images'
+    usual: ClassVar[str] = '{split}/*.json beside the images'
 
     def files_of(self, root: Path, split: str) -> tuple[Path, ...]:
         """Return the folder of a split; the root itself is that of the training split."""

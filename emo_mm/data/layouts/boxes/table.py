@@ -45,7 +45,7 @@ class TableLayout(BoxLayout):
 
     name = 'CSV files of boxes'
     looks_like = 'train.csv with lines path,xmin,ymin,xmax,ymax,label'
-    usual: ClassVar[str] = 'S.csv with lines path,xmin,ymin,xmax,ymax,label'
+    usual: ClassVar[str] = '{split}.csv with lines path,xmin,ymin,xmax,ymax,label'
 
     def files_of(self, root: Path, split: str) -> tuple[Path, ...]:
         """Return the table of a split."""

@@ -40,7 +40,9 @@ class VocLayout(BoxLayout):
 
     name = 'Pascal VOC annotations'
     looks_like = 'ImageSets/Main/train.txt with Annotations and JPEGImages, or train/*.xml beside the images'
-    usual: ClassVar[str] = 'ImageSets/Main/S.txt with Annotations and JPEGImages, or S/*.xml beside the images'
+    usual: ClassVar[str] = (
+        'ImageSets/Main/{split}.txt with Annotations and JPEGImages, or {split}/*.xml beside the images'
+    )
 
     def files_of(self, root: Path, split: str) -> tuple[Path, ...]:
         """Return the lists of a split, or else its folder of XML files."""

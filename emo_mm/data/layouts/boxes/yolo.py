@@ -37,7 +37,9 @@ class YoloLayout(BoxLayout):
 
     name = 'YOLO labels'
     looks_like = 'data.yaml, or images/train with labels/train'
-    usual: ClassVar[str] = 'images/S with labels/S, or S/images with S/labels, or as data.yaml says'
+    usual: ClassVar[str] = (
+        'images/{split} with labels/{split}, or {split}/images with {split}/labels, or as data.yaml says'
+    )
     names_in_labels: ClassVar[bool] = False
 
     def files_of(self, root: Path, split: str) -> tuple[Path, ...]:
