@@ -271,11 +271,12 @@ def require_tested_stack(stack: str, ops: str) -> None:
 
 
 # --- the data ---------------------------------------------------------------------------------------------------------
-def check_data(folder: str | Path) -> list[Check]:
+def check_data(folder: str | Path, layout: str | None = None) -> list[Check]:
     """Check a data set of any known layout, as a training or a test does before it starts.
 
     Args:
         folder: Root of the data set.
+        layout: Its layout, for a folder that may be read in several ways; None for the one that is recognised.
 
     Returns:
         A check per split or annotation file.
@@ -285,7 +286,7 @@ def check_data(folder: str | Path) -> list[Check]:
     root = Path(folder)
     if not root.is_dir():
         return [Check(str(root), False, 'no such folder', f'ln -s /path/to/your/data {shlex.quote(str(root))}')]
-    return [Check(found.name, found.ok, found.detail, found.fix) for found in examine(root)]
+    return [Check(found.name, found.ok, found.detail, found.fix) for found in examine(root, layout)]
 
 
 # --- the report -------------------------------------------------------------------------------------------------------
@@ -295,11 +296,12 @@ def format_check(check: Check) -> str:
     return line if check.ok else f'{line}\n       fix with:  {check.fix}'
 
 
-def run_doctor(data: list[str]) -> int:
+def run_doctor(data: list[str], layout: str | None = None) -> int:
     """Check the installation and the data sets, and print what was found with the command that fixes each fault.
 
     Args:
         data: Roots of data sets to check.
+        layout: Their layout; None for the one that is recognised.
 
     Returns:
         0 if nothing is at fault, else 1.
@@ -311,7 +313,7 @@ def run_doctor(data: list[str]) -> int:
         faults += not check.ok
     for folder in data:
         print(f'data in {folder}:')
-        for check in check_data(folder):
+        for check in check_data(folder, layout):
             print(format_check(check), flush=True)
             faults += not check.ok
     print('no fault found' if not faults else f'{faults} fault{"s" if faults > 1 else ""} found')

@@ -38,7 +38,7 @@ RUN = (
 # What users have in their scripts: each command with its flags and positional arguments.
 FLAGS = {
     'list': 'task paths',
-    'doctor': 'data',
+    'doctor': 'data layout',
     'train': RUN + 'config resume amp auto-scale-lr weights epochs iters lr seed keep-empty skip-non-finite '
     'anchors input patience freeze class-weights balance device no-val track',
     'test': RUN + 'config checkpoint out show-dir format-only reduced-decoding',

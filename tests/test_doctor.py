@@ -351,3 +351,10 @@ def test_ops_other_than_those_asked_for_are_a_fault(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(doctor, 'ops_in_use', lambda: 'compiled')
     with pytest.raises(UserError, match='FORCE=1'):
         doctor.require_tested_stack('onedl', 'torch')
+
+
+def test_a_layout_without_data_is_refused(run_cli: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, errors = run_cli('doctor', '--layout', 'yolo')
+    assert code == 1
+    assert '--layout' in errors
+    assert '--data DIR' in errors

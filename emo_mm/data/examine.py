@@ -55,16 +55,17 @@ class _Part:
     part: Any
 
 
-def examine(root: Path) -> list[Finding]:
+def examine(root: Path, layout_name: str | None = None) -> list[Finding]:
     """Look at a data set as a training does, or as a test does where there is nothing to train on.
 
     Args:
         root: Its folder, which exists.
+        layout_name: Key of its layout; None for the one that is recognised.
 
     Returns:
         A finding per split, and per file that looks like a further split.
     """
-    request, look = DataRequest(data_root=str(root)), f'find {shlex.quote(str(root))} -maxdepth 2'
+    request, look = DataRequest(data_root=str(root), layout=layout_name), f'find {shlex.quote(str(root))} -maxdepth 2'
     try:
         layout = layout_of_folder(request)
         training = layout.find(request, 'train') is not None

@@ -111,6 +111,11 @@ def test_a_folder_of_two_formats_is_read_by_the_one_that_is_picked(root: Path) -
     assert lines[0].startswith('train: images/train: 2 of')
     with pytest.raises(UserError, match=r'--layout jolo: .*there are coco, yolo, voc, cvat, labelme, csv'):
         load_run_config(options(root, layout='jolo'), training=True)
+    assert 'pick one with --layout coco or yolo' in doctor.check_data(root)[0].detail
+    train, val = doctor.check_data(root, layout='yolo')
+    assert train.ok
+    assert val.ok
+    assert '--layout jolo: there is no such layout' in doctor.check_data(root, layout='jolo')[0].detail
 
 
 def test_the_named_parts_of_a_split_tell_the_format(root: Path) -> None:

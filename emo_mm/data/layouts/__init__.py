@@ -96,7 +96,8 @@ def layout_of_folder(request: DataRequest, task: Task | None = None) -> Layout:
 def _layout_named(name: str, task: Task | None) -> Layout:
     rows = {row.key: row for row in LAYOUTS if task is None or task.name in row.tasks}
     if name not in rows:
-        raise UserError(f'--layout {name}: there is no such layout for this task; there are {", ".join(rows)}')
+        whose = '' if task is None else ' for this task'
+        raise UserError(f'--layout {name}: there is no such layout{whose}; there are {", ".join(rows)}')
     return rows[name].layout
 
 
