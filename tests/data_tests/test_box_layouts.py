@@ -118,6 +118,57 @@ def test_a_folder_of_two_formats_is_read_by_the_one_that_is_picked(root: Path) -
     assert '--layout jolo: there is no such layout' in doctor.check_data(root, layout='jolo')[0].detail
 
 
+def flat_yolo(root: Path) -> None:
+    yolo(root, 'images', 'labels', 'names: [cat, dog]\n')
+
+
+def roboflow_folders(root: Path) -> None:
+    yolo(root, '{}/images', '{}/labels', 'names: [cat, dog]\ntrain: ../train/images\n')
+
+
+def flat_voc(root: Path) -> None:
+    voc_folders(root, 'JPEGImages', 'Annotations')
+
+
+def one_table(root: Path) -> None:
+    table(root)
+    (root / 'boxes.csv').write_text(''.join((root / f'{split}.csv').read_text() for split in TOYS))
+    for split in TOYS:
+        (root / f'{split}.csv').unlink()
+
+
+def only_train(root: Path) -> None:
+    """Move what is in folders of val into those of train."""
+    folders = [path for path in root.rglob('val') if path.is_dir()]
+    for folder in folders:
+        for path in [path for path in folder.rglob('*') if path.is_file()]:
+            path.rename(folder.parent / 'train' / path.relative_to(folder))
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize('tree', [flat_yolo, flat_voc, one_table, yolo, labelme, voc_folders, roboflow_folders])
+def test_a_folder_without_a_validation_split_is_divided(root: Path, tree: Callable[[Path], None]) -> None:
+    tree(root)
+    only_train(root)
+    before = files_of(root)
+    run = options(root, split='0.5/0.5', no_groups=True)
+    cfg, lines = load_run_config(run, training=True)
+    assert lines[0].startswith('--split 0.5/0.5: 4 images divided into')
+    names = {split: names_of(cfg[f'{split}_dataloader'].dataset.ann_file) for split in TOYS}
+    assert not names['train'] & names['val']
+    assert names['train'] | names['val'] == {'a.jpg', 'b.jpg', 'c.jpg', 'd.jpg'}
+    assert cfg.val_evaluator.ann_file == cfg.val_dataloader.dataset.ann_file
+    alone, _ = load_run_config(RunOptions(CONFIG, work_dir=run.work_dir, data=run.data), training=False)
+    assert names_of(alone.test_dataloader.dataset.ann_file) == names['val']
+    assert tuple(alone.test_dataloader.dataset.metainfo.classes) == ('cat', 'dog')
+    assert files_of(root) == before
+
+
+def names_of(ann_file: str) -> set[str]:
+    content = json.loads(Path(ann_file).read_text())
+    return {Path(image['file_name']).name for image in content['images']}
+
+
 def test_the_named_parts_of_a_split_tell_the_format(root: Path) -> None:
     yolo(root, 'photos_{}', 'marks_{}', 'names: [cat, dog]\n')
     parts = {

@@ -38,6 +38,7 @@ from emo_mm.data.splits import (
     read_classes,
     shortlist,
 )
+from emo_mm.data.splitting import Item
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
 
@@ -169,6 +170,35 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
         checked = COCO.check(root, split, CocoPart(file, root), names, tolerant)
         values = {each.name: getattr(checked, each.name) for each in fields(checked)}
         return BoxSplit(**{**values, 'notes': (*part.boxes.notes, *checked.notes)}, content=content)
+
+    # --- a folder without splits
+    divisible = True
+
+    def undivided(self, request: DataRequest) -> BoxPlace | None:
+        """Return the label file of the whole data set, by its usual name."""
+        source, images = self.whole_file(request.root), request.images('train')
+        if source is None:
+            return None
+        folder = locate(request.root, images, '--train-images') if images else None
+        return BoxPlace(request.root, 'train', (source,), folder)
+
+    def whole_file(self, root: Path) -> Path | None:
+        """Return the label file of a data set without splits, for a format whose ``files_of`` train is another."""
+        return None
+
+    def items(self, part: BoxPart) -> list[Item]:
+        """Return the images with the classes of their boxes."""
+        name_of = dict(enumerate(part.boxes.classes))
+        return [
+            Item(image.file, frozenset(name_of.get(box.label, str(box.label)) for box in image.boxes))
+            for image in part.boxes.images
+        ]
+
+    def subset(self, part: BoxPart, kept: Sequence[int], target: Path) -> BoxPart:
+        """Return some of the images; their list is the COCO file that every split gets."""
+        images = tuple(part.boxes.images[index] for index in kept)
+        notes = tuple(f'before --split: {note}' for note in part.boxes.notes)
+        return replace(part, boxes=replace(part.boxes, images=images, notes=notes))
 
     def settle(self, found: Found[BoxSplit], folder: Path) -> tuple[Found[BoxSplit], tuple[NewFile, ...]]:
         """Return the splits as COCO files in the folder, and these files."""

@@ -57,6 +57,11 @@ class TableLayout(BoxLayout):
         )
         return next(((path,) for path in paths if self.takes(path)), ())
 
+    def whole_file(self, root: Path) -> Path | None:
+        """Return the only table of boxes in the folder."""
+        tables = [path for path in sorted(root.glob('*.csv')) if self.takes(path)]
+        return tables[0] if len(tables) == 1 else None
+
     def takes(self, path: Path) -> bool:
         """Take a table whose first line has the columns of boxes."""
         if path.suffix != '.csv' or not path.is_file():
