@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -207,8 +208,10 @@ def test_a_new_format_is_offered_written_checked_and_run(tmp_path, run_cli, monk
     done = run_cli('predict', tmp_path / 'a.png', '--model', path)
     assert (done.code, done.err.count('\n')) == (1, 1)
     assert 'is damaged, or was changed since it was exported' in done.err
+    shutil.copy(path, tmp_path / 'x.other')
     done = run_cli('predict', tmp_path / 'a.png', '--model', tmp_path / 'x.other')
     assert done.code == 1
+    assert '.toy' in done.err  # among those that are run
 
 
 @pytest.mark.usefixtures('toy')
