@@ -61,6 +61,12 @@ def check_data(cfg, training=True, tolerant=False):
     return checks.check_data(read_view(cfg, 'train' if training else 'test'), tolerant)
 
 
+def repair_data(cfg, training=True):
+    change = checks.repair_data(read_view(cfg, 'train' if training else 'test'), write=True)
+    apply_edits(cfg, change.edits)
+    return list(change.lines)
+
+
 def check_content(cfg, training, check='quick', policy='error'):
     change = checks.check_content(read_view(cfg, 'train' if training else 'test'), check, policy)
     apply_edits(cfg, change.edits)

@@ -62,7 +62,7 @@ def annotation_reader(folder: Path) -> Victim:
     """
     from mmengine.logging import MMLogger
     from mmengine.registry import DATASETS, METRICS, DefaultScope
-    from planning import apply_data, check_content, use_faster_coco_metric
+    from planning import apply_data, check_content, repair_data, use_faster_coco_metric
 
     from emo_mm.compat import register_toolbox
     from emo_mm.config.names import get_config
@@ -84,6 +84,7 @@ def annotation_reader(folder: Path) -> Victim:
         policy = 'skip' if path.stem[-1] in '02468' else 'error'
         lines = apply_data(cfg, request, tolerant=True)
         cfg.work_dir = str(folder / 'work_dir')
+        repair_data(cfg)
         check_content(cfg, True, 'quick', policy)
         use_faster_coco_metric(cfg)
         boxes, predictions = 0, []
