@@ -19,6 +19,8 @@ from emo_mm.errors import UserError
         ('images', 'id', True, 'whole number'),
         ('images', 'id', 2**53, 'whole number'),
         ('images', 'id', [1], 'whole number'),
+        ('images', 'id', 10**400, 'whole number'),  # no float is as large
+        ('annotations', 'area', 10**400, 'annotation 1 has bbox .* and area 1000'),
         ('images', 'file_name', '', 'a text that is not empty'),
         ('images', 'file_name', '\ud800.jpg', 'a text'),
         ('images', 'file_name', '0.jpg\0', 'a text'),
@@ -38,6 +40,14 @@ def test_a_value_of_another_type_is_refused_by_name(place, key, value, said, tmp
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=said):
         read_annotations(path)
+
+
+def test_annotation_ids_that_are_too_large_are_given_anew(tmp_path):
+    content = annotations()
+    content['annotations'][0]['id'] = 10**400
+    path = tmp_path / 'train.json'
+    path.write_text(json.dumps(content))
+    assert read_annotations(path).boxes == {'cat': 2, 'dog': 1}
 
 
 def test_numbers_that_are_written_with_a_point_are_numbers(tmp_path):

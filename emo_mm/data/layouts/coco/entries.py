@@ -6,7 +6,7 @@ with numbers written as texts, or without a word, as with ``"iscrowd": "0"``, wh
 
 from __future__ import annotations
 
-import math
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -143,7 +143,8 @@ def _is_flag(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """Tell whether a value of a JSON file is a finite number; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # compared, not converted: an int may be too large for a float
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def faulty_images(images: list[Entry]) -> list[EntryFault]:
