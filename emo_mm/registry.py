@@ -69,6 +69,7 @@ HOOKS = LazyRegistry(
         'ProgressHook': 'emo_mm.engine.hooks',
         'FiniteHook': 'emo_mm.engine.guard.finite',
         'SafeCheckpointHook': 'emo_mm.engine.resume.checkpoints',
+        'ValLossHook': 'emo_mm.engine.val_loss',
     },
 )
 LOOPS = LazyRegistry(

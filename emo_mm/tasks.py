@@ -53,6 +53,9 @@ class Task:
         gives_masks: Whether its models give label maps, which can be saved as masks.
         divisor_key: Where the data preprocessor of its configs says what sides of test images are padded to multiples
             of: keys from the outside in.
+        truth: Where its data samples hold the truth that a loss needs: names of attributes, with dots between them.
+        loss_batch: Split whose batch size the loss over the validation images is computed with: that of the training
+            where a loss is divided by what its batch holds, as that of a detector by the boxes.
         class_counts: Function that counts the classes of training data whose rare ones may weigh more in the loss, as
             ``module:function``; None where the losses have no such weights.
         agreement: What of two answers agrees, for messages: "boxes match".
@@ -78,6 +81,8 @@ class Task:
     finds_boxes: bool
     gives_masks: bool
     divisor_key: tuple[str, ...]
+    truth: str
+    loss_batch: Literal['train', 'val']
     class_counts: str | None
     agreement: str
 
@@ -104,6 +109,8 @@ _ROWS = (
         finds_boxes=True,
         gives_masks=False,
         divisor_key=('pad_size_divisor',),
+        truth='gt_instances.bboxes',
+        loss_batch='train',
         class_counts=None,
         agreement='boxes match',
     ),
@@ -128,6 +135,8 @@ _ROWS = (
         finds_boxes=False,
         gives_masks=True,
         divisor_key=('test_cfg', 'size_divisor'),
+        truth='gt_sem_seg',
+        loss_batch='val',
         class_counts='emo_mm.data.classes:pixel_counts',
         agreement='pixels have the same class',
     ),
@@ -152,6 +161,8 @@ _ROWS = (
         finds_boxes=False,
         gives_masks=False,
         divisor_key=('pad_size_divisor',),
+        truth='gt_label',
+        loss_batch='val',
         class_counts='emo_mm.data.classes:label_counts',
         agreement='images have the same best class',
     ),

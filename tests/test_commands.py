@@ -40,7 +40,7 @@ FLAGS = {
     'list': 'task paths',
     'doctor': 'data layout',
     'train': RUN + 'config resume amp auto-scale-lr weights epochs iters lr seed keep-empty skip-non-finite '
-    'anchors input patience freeze class-weights balance device no-val track',
+    'anchors input patience freeze class-weights balance device no-val val-loss track',
     'test': RUN + 'config checkpoint out show-dir format-only reduced-decoding',
     'export': 'model weights format input dynamic batch nms half int8 uint8 logits calibration images data-root out '
     'tolerance threads',

@@ -70,6 +70,8 @@ class TrainOptions(RunOptions):
         balance: Repeat images with rare classes.
         device: What to train on: ``cpu``, ``cuda`` or ``cuda:N``; a GPU if not given and there is one.
         no_val: Train without validation, where there are no images for it.
+        val_loss: Compute the loss over the validation images too, by one more pass over them after each validation;
+            curves.png draws it beside the loss of the training.
         track: Log to these trackers too: ``tensorboard``, ``wandb``, ``mlflow``, with commas between several.
     """
 
@@ -91,6 +93,7 @@ class TrainOptions(RunOptions):
     balance: bool = False
     device: str | None = None
     no_val: bool = False
+    val_loss: bool = False
     track: str | None = None
 
 

@@ -26,6 +26,7 @@ from emo_mm.engine.steps import (
     start,
     testing,
     trackers,
+    val_loss,
 )
 from emo_mm.errors import UserError
 
@@ -73,6 +74,7 @@ TRAIN: tuple[Step, ...] = (
     start.resume,
     hooks.short_logs,
     hooks.patience,
+    val_loss.val_loss,
 )
 # What the command adds that no test of ours wants to see: a bar, and a guard at each step.
 WATCH: tuple[Step, ...] = (hooks.progress, hooks.finite_numbers)

@@ -182,7 +182,8 @@ def _check_ranks_agree(runner: Runner) -> None:
     import torch
     from mmengine.dist import all_gather_object
 
-    metrics = {k: v.current() for k, v in runner.message_hub.log_scalars.items() if k.startswith('val/')}
+    # as texts: NaN, which a loss may be, is not equal to itself
+    metrics = {k: str(v.current()) for k, v in runner.message_hub.log_scalars.items() if k.startswith('val/')}
     metrics = {k: v for k, v in metrics.items() if not k.endswith('time')}
     with torch.no_grad():
         weights = sum(float(parameter.double().abs().sum()) for parameter in runner.model.parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ _METRIC_NAMES = {
 }
 _COLOURS = ('#1f5fa8', '#d9652b', '#3a9150', '#8a5bb0', '#b08a1e', '#4f4f4f')
 _GREY = '#666666'
+_VAL_LOSS = 'val_loss'  # as ValLossHook logs it
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,14 @@ class Scalars:
         train: Losses, learning rate and the like by name; steps are iterations.
         val: Validation metrics by name; steps are epochs or iterations, see `val_by_epoch`.
         val_by_epoch: Whether the steps of `val` are epochs.
+        val_loss: Loss over the validation images, which is among `val` too; steps are iterations. None where none was
+            computed.
     """
 
     train: dict[str, Series]
     val: dict[str, Series]
     val_by_epoch: bool
+    val_loss: Series | None = None
 
 
 @dataclass
@@ -90,7 +94,7 @@ def read_scalars(work_dir: str | Path) -> Scalars:
         if first is None:
             # A resumed training that had nothing left to do but validate; a test alone is at step 0.
             last = records[-1].iteration if records else 0
-            records.extend(_Record(last, record.step, False, record.values) for record in part if record.step)
+            records.extend(replace(record, iteration=record.iteration or last) for record in part if record.step)
             continue
         records = [record for record in records if record.iteration < first]
         records.extend(part)
@@ -104,7 +108,8 @@ def read_scalars(work_dir: str | Path) -> Scalars:
     # mmengine counts a validation line in epochs or in iterations and does not say which; epochs lag far behind.
     last_epoch = max((record.values.get('epoch', 0.0) for record in train), default=0.0)
     by_epoch = last_epoch > 0 and all(record.step <= last_epoch for record in val)
-    return Scalars(_to_series(train), _to_series(val), by_epoch)
+    by_iteration = _to_series([replace(record, step=record.iteration) for record in val])
+    return Scalars(_to_series(train), _to_series(val), by_epoch, by_iteration.get(_VAL_LOSS))
 
 
 def _read_file(path: Path) -> list[_Record]:
@@ -125,8 +130,10 @@ def _read_file(path: Path) -> list[_Record]:
         is_train = 'iter' in entry
         if is_train:
             iteration = step
+        # A validation says it where its loss was computed; other ones follow the last line of the training.
+        place = iteration if is_train else int(entry.get('iteration', iteration))
         values = {name: float(value) for name, value in entry.items() if isinstance(value, (int, float))}
-        records.append(_Record(iteration, step, is_train, values))
+        records.append(_Record(place, step, is_train, values))
     return records
 
 
@@ -134,7 +141,7 @@ def _to_series(records: list[_Record]) -> dict[str, Series]:
     points: dict[str, dict[int, float]] = {}
     for record in records:
         for name, value in record.values.items():
-            if name not in ('step', 'iter', 'time', 'data_time', 'memory'):
+            if name not in ('step', 'iter', 'iteration', 'time', 'data_time', 'memory'):
                 points.setdefault(name, {})[record.step] = value
     return {
         name: Series(np.array(sorted(by_step)), np.array([by_step[step] for step in sorted(by_step)]))
@@ -182,9 +189,14 @@ def _draw_losses(axes: Axes, scalars: Scalars) -> None:
         axes.plot(series.steps, _smooth(series.values), color=colour, linewidth=2, marker=marker, label=name)
     axes.set(xlabel='iteration', ylabel='loss (thin: as logged, thick: smoothed)', title='Training')
     finite = np.concatenate([series.values[np.isfinite(series.values)] for series in losses.values()] or [np.ones(1)])
-    if finite.size:
-        # The first iterations of a detector can be many times higher than the rest and would flatten all of it.
-        axes.set_ylim(0, 1.1 * min(finite.max(), 2 * np.percentile(finite, 90)) or 1)
+    validated, room = np.empty(0), 1.1
+    if scalars.val_loss is not None:
+        line = np.where(np.isfinite(scalars.val_loss.values), scalars.val_loss.values, math.nan)  # gaps
+        axes.plot(scalars.val_loss.steps, line, color='black', linewidth=2.5, marker='o', label='validation loss')
+        axes.set_title('Training and validation loss')
+        validated, room = line[np.isfinite(line)], 1.4  # it may rise to where the legend is
+    if finite.size or validated.size:
+        axes.set_ylim(0, room * max(_top(finite), _top(validated)) or 1)
     _finish(axes)
     if 'lr' in scalars.train:
         rate = scalars.train['lr']
@@ -202,15 +214,24 @@ def _draw_losses(axes: Axes, scalars: Scalars) -> None:
         axes.legend(fontsize=8, loc='upper right')
 
 
+def _top(values: np.ndarray) -> float:
+    """Return how far up some finite losses are worth showing.
+
+    The first iterations of a detector can be many times higher than the rest and would flatten all of it.
+    """
+    return float(min(values.max(), 2 * np.percentile(values, 90))) if values.size else 0.0
+
+
 def _draw_metrics(axes: Axes, scalars: Scalars, task: str) -> None:
-    if not scalars.val:
+    metrics = [name for name in scalars.val if 'loss' not in name]
+    if not metrics:
         axes.set_axis_off()
         axes.text(0.5, 0.5, 'no validation was logged', transform=axes.transAxes, ha='center', color=_GREY)
         return
     preferred, label = TASKS[task].metrics, TASKS[task].metric_unit
-    names = [name for name in preferred if name in scalars.val]
+    names = [name for name in preferred if name in metrics]
     if not names:
-        names, label = sorted(scalars.val), 'value'
+        names, label = sorted(metrics), 'value'
     for name, colour in zip(names, _cycle(len(names)), strict=True):
         series = scalars.val[name]
         axes.plot(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from emo_mm.errors import UserError
@@ -102,6 +103,60 @@ def test_both_panels_are_drawn_for_each_task(tmp_path, task, metric):
     for part in (picture[:, :half], picture[:, half:]):
         blue = (part[..., 2] - part[..., 0] > 100).sum()  # the first series of either panel is blue
         assert blue > 200
+
+
+def val_loss_line(step: int, iteration: int, loss: float) -> str:
+    return json.dumps(
+        {**json.loads(val_line(step, 0.2)), 'val_loss': loss, 'val_loss_cls': 1.0, 'iteration': iteration}
+    )
+
+
+def test_the_validation_loss_is_placed_at_its_iteration_also_in_a_resumed_run(tmp_path):
+    # 15 iterations an epoch, of which every tenth is logged
+    first = [train_line(10, 9.0), val_loss_line(1, 15, 3.0), train_line(25, 8.0, 2), val_loss_line(2, 30, 7.0)]
+    resumed = [train_line(25, 7.0, 2)]
+    write_run(tmp_path, '20240101_000000', first)
+    write_run(tmp_path, '20240102_000000', resumed)
+    write_run(tmp_path, '20240103_000000', [val_loss_line(2, 30, 2.0)])  # nothing was left but to validate
+    scalars = read_scalars(tmp_path)
+    assert scalars.val_loss.steps.tolist() == [15, 30]
+    assert scalars.val_loss.values.tolist() == [3.0, 2.0]
+    assert scalars.val_by_epoch
+    assert scalars.val['val_loss'].steps.tolist() == [1, 2]
+    assert set(scalars.val) == {'coco/bbox_mAP', 'val_loss', 'val_loss_cls'}
+
+
+def test_a_validation_that_a_resumed_run_catches_up_on_has_its_iteration(tmp_path):
+    write_run(tmp_path, '20240101_000000', [train_line(10, 9.0)])
+    write_run(tmp_path, '20240102_000000', [val_loss_line(1, 15, 3.0), train_line(20, 8.0, 2)])
+    assert read_scalars(tmp_path).val_loss.steps.tolist() == [15]
+
+
+def test_without_it_there_is_no_validation_loss(tmp_path):
+    write_run(tmp_path, '20240101_000000', [train_line(10, 9.0), val_line(1, 0.1)])
+    assert read_scalars(tmp_path).val_loss is None
+
+
+@pytest.mark.parametrize('task', ['det', 'seg'])  # the metrics of det are drawn, and others where they are not known
+def test_the_validation_loss_is_a_line_with_gaps_beside_that_of_the_training(tmp_path, task):
+    from emo_mm.report.curves import _draw_losses, _draw_metrics
+
+    lines = []
+    for epoch, loss in enumerate((9.0, math.nan, math.inf, 4.0, 5.0), 1):
+        lines += [train_line(epoch * 10, 3.0, epoch), val_loss_line(epoch, epoch * 10, loss)]
+    write_run(tmp_path, '20240101_000000', lines)
+    scalars = read_scalars(tmp_path)
+    left, right = Figure().subplots(1, 2)
+    _draw_losses(left, scalars)
+    (line,) = (line for line in left.lines if line.get_label() == 'validation loss')
+    np.testing.assert_array_equal(line.get_ydata(), [9.0, math.nan, math.nan, 4.0, 5.0])
+    assert line.get_xdata().tolist() == [10, 20, 30, 40, 50]
+    assert line.get_marker() == 'o'
+    assert left.get_title() == 'Training and validation loss'
+    assert left.get_ylim()[1] > 9
+    _draw_metrics(right, scalars, task)
+    assert not [line for line in right.lines if 'loss' in line.get_label()]
+    plot_curves(tmp_path, tmp_path / 'curves.png', task)
 
 
 def test_a_run_killed_before_its_first_validation_is_still_drawn(tmp_path):

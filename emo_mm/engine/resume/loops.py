@@ -84,6 +84,11 @@ class _StoppableLoop(BaseLoop):
                         hook.after_val_epoch(self.runner)  # the trained weights, in the place of the averaged ones
                 self._stop(self.stop_request.signum)
 
+    def leave_validation_if_asked(self) -> None:
+        """Leave a validation if a signal has come; the processes of a distributed run finish it together."""
+        if self.stop_request.signum and not is_distributed():
+            raise _StoppedInValidation
+
     def _train(self) -> Any:
         raise NotImplementedError
 
@@ -120,11 +125,10 @@ class _StoppableLoop(BaseLoop):
 
 
 class _StopValidationHook(Hook):
-    """Leaves a validation when a signal has come; the processes of a distributed run finish it together."""
+    """Leaves a validation when a signal has come."""
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        if runner.train_loop.stop_request.signum and not is_distributed():
-            raise _StoppedInValidation
+        runner.train_loop.leave_validation_if_asked()
 
 
 @LOOPS.register_module()

@@ -14,7 +14,7 @@ from emo_mm.engine.options import RunOptions
 from emo_mm.errors import UserError
 
 _VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
-_BY_VALIDATION = ('EarlyStoppingHook',)  # hooks that fail without its metrics
+_BY_VALIDATION = ('EarlyStoppingHook', 'ValLossHook')  # hooks that have nothing to do without it
 
 
 def lone_class(view: ConfigView, options: RunOptions) -> Change:
