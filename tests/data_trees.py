@@ -125,3 +125,11 @@ def build(cfg: Config, split: str) -> Any:
         init_default_scope(cfg.default_scope)
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
         return registry.build(cfg[f'{split}_dataloader'].dataset)
+
+
+def masks_read(cfg: Config, split: str = 'train') -> list[np.ndarray]:
+    """What mmseg gives to a network as labels."""
+    cfg[f'{split}_dataloader'].dataset.pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+    dataset = build(cfg, split)
+    found = {Path(row['img_path']).name: row['gt_seg_map'] for row in (dataset[n] for n in range(len(dataset)))}
+    return [found[name] for name in sorted(found)]

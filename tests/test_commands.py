@@ -18,7 +18,7 @@ from emo_mm.benchmark.command import WhatToDo
 from emo_mm.benchmark.flops_command import FlopsOptions
 from emo_mm.benchmark.options import BenchmarkOptions
 from emo_mm.config.command import ListOptions
-from emo_mm.data.convert import BoxesOptions
+from emo_mm.data.convert.options import FormatOptions
 from emo_mm.data.shapes.command import ShapesOptions
 from emo_mm.data.splits import DataRequest
 from emo_mm.doctor_command import DoctorOptions
@@ -47,7 +47,8 @@ FLAGS = {
     'predict': 'sources model weights out save-json save-images save-masks coco-ids batch score-threshold compile',
     'seal': 'file',
     'data shapes': 'root num-train num-val seed',
-    'data convert': 'source target to layout',
+    'data convert': 'data_root target to train-ann train-images val-ann val-images test-ann test-images classes '
+    'split split-seed no-groups palette binary reduce-zero ignore layout',
     'weights convert': 'source out to format',
     'benchmark': 'models suite size batch runtime mode dtype device threads baseline rounds seconds quick images '
     'stages out show',
@@ -62,7 +63,7 @@ OPTIONS = {
     'predict': (PredictOptions,),
     'seal': (SealOptions,),
     'data shapes': (ShapesOptions,),
-    'data convert': (BoxesOptions,),
+    'data convert': (FormatOptions, DataRequest),
     'weights convert': (ConvertOptions,),
     'benchmark': (BenchmarkOptions, WhatToDo),
     'flops': (FlopsOptions,),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import check_files
+from emo_mm.data.labelled import ClassLabel, LabelledImage
 from emo_mm.data.layouts.base import Checked, Found, Layout, Names, Reading
 from emo_mm.data.splits import DataRequest, count
 from emo_mm.errors import UserError
@@ -60,6 +61,9 @@ class ToyLayout(Layout[Path, Rows, ToySplit]):
         if foreign:
             raise UserError(f'toy_{split}.csv: unknown toys {foreign}')
         return ToySplit(f'toy_{split}.csv', part)
+
+    def labelled(self, found: Found[ToySplit], split: ToySplit) -> Iterator[LabelledImage]:
+        return (LabelledImage(found.root / image, ClassLabel(found.classes.index(name))) for image, name in split.rows)
 
     def point(self, reading: Reading, found: Found[ToySplit], split: ToySplit) -> tuple[Edit, ...]:
         root, classes = found.root.as_posix(), found.classes

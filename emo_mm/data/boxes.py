@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from emo_mm.data.outlines import Segmentation, corners, is_rle, polygons_of
+
 
 @dataclass(frozen=True)
 class Box:
@@ -18,7 +20,8 @@ class Box:
         width: Width.
         height: Height.
         crowd: Whether it is neither trained on nor counted as a mistake: crowds of COCO, difficult objects of VOC.
-        polygon: Its outline, x and y in turn; None if there is none.
+        segmentation: Its outline; None if there is none.
+        filled: Whether the box itself is the outline: a rectangle that was drawn where polygons are drawn too.
         source: Where it was read: the file, and the line or the number of the object.
     """
 
@@ -28,7 +31,8 @@ class Box:
     width: float
     height: float
     crowd: bool = False
-    polygon: tuple[float, ...] | None = None
+    segmentation: Segmentation | None = None
+    filled: bool = False
     source: str = ''
 
     @classmethod
@@ -36,7 +40,14 @@ class Box:
         """Return the box around points, x and y in turn; they are its polygon too if they are its outline."""
         left, top = min(points[0::2]), min(points[1::2])
         width, height = max(points[0::2]) - left, max(points[1::2]) - top
-        return cls(label, left, top, width, height, polygon=tuple(points) if outline else None, source=source)
+        return cls(label, left, top, width, height, segmentation=[list(points)] if outline else None, source=source)
+
+    @property
+    def polygons(self) -> list[list[float]]:
+        """The polygons that are its outline, one for each part; none where it has no outline, or an RLE."""
+        if self.segmentation is None and self.filled:
+            return [corners(self.left, self.top, self.left + self.width, self.top + self.height)]
+        return polygons_of(self.segmentation)
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ def to_coco(box_set: BoxSet) -> dict[str, Any]:
     """Return the content of a COCO annotation file; labels become category ids as they are.
 
     Labels that cannot be read are among the annotations, with the key ``source_fault``, and every annotation tells by
-    ``source`` where it was read; the check of the content names both.
+    ``source`` where it was read; the check of the content names both. A rectangle that is an outline has ``filled``.
     """
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(box_set.images, 1):
@@ -128,8 +139,12 @@ def _annotation(box: Box) -> dict[str, Any]:
         'area': round(box.width * box.height, 3),
         'iscrowd': int(box.crowd),
     }
-    if box.polygon is not None:
-        entry['segmentation'] = [[round(side, 3) for side in box.polygon]]
+    outline = box.segmentation
+    if outline is not None:
+        polygons = outline if isinstance(outline, list) else []
+        entry['segmentation'] = [[round(side, 3) for side in points] for points in polygons] or outline
+    if box.filled:
+        entry['filled'] = True
     return {**entry, 'source': box.source} if box.source else entry
 
 
@@ -156,7 +171,6 @@ def from_coco(content: Mapping[str, Any]) -> BoxSet:
 
 def _box(entry: Mapping[str, Any], label: int) -> Box:
     outline = entry.get('segmentation')
-    alone = isinstance(outline, list) and len(outline) == 1 and isinstance(outline[0], list)
-    polygon = tuple(outline[0]) if isinstance(outline, list) and alone else None
+    known = outline if polygons_of(outline) or is_rle(outline) else None
     left, top, width, height = entry['bbox']
-    return Box(label, left, top, width, height, bool(entry['iscrowd']), polygon)
+    return Box(label, left, top, width, height, bool(entry['iscrowd']), known, bool(entry.get('filled')))

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 
 from emo_mm.arguments import Argument, add_options, read_options
-from emo_mm.data.convert import BoxesOptions
+from emo_mm.data.convert.options import EXCEPTIONS as CONVERT
+from emo_mm.data.convert.options import FormatOptions
 from emo_mm.data.shapes.command import ShapesOptions
 
 NAME = 'data'
-HELP = 'make the demonstration data set, or convert a data set of boxes'
+HELP = 'make the demonstration data set, or convert a data set'
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ KINDS = (
     ),
     Kind(
         'convert',
-        'write a data set of boxes in another format',
-        BoxesOptions,
-        'emo_mm.data.convert:convert',
-        {'to': Argument(flags=('--to',))},
+        'write a data set in another format',
+        FormatOptions,
+        'emo_mm.data.convert.command:convert',
+        CONVERT,
     ),
 )
 

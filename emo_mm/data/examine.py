@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from emo_mm.config.edits import apply_edits
 from emo_mm.data.faults import by_kind, summary
 from emo_mm.data.files.cache import known_answers
+from emo_mm.data.folder import content_of
 from emo_mm.data.layouts import layout_of_folder
-from emo_mm.data.layouts.base import Checked, Found, Layout, LayoutError, Names, NeedsConfigError, Reading
+from emo_mm.data.layouts.base import Checked, Found, Layout, LayoutError, Names, NeedsConfigError
 from emo_mm.data.splits import DataRequest, needed_splits, shortlist
 from emo_mm.errors import UserError
 
@@ -115,13 +115,10 @@ def _check(layout: Layout, root: Path, one: _Part, names: Names, doubt: str) -> 
     """
     try:
         checked: Checked = layout.check(root, one.split, one.part, names, tolerant=False)
-        dataset: dict[str, Any] = {'metainfo': {'classes': names.classes}}
-        reading = Reading(one.split, dataset, scope='')
         with TemporaryDirectory() as folder, known_answers() as cache:
             found = Found(root, names, {one.split: checked}, Path(folder))
             layout.write(found, tolerant=True)
-            apply_edits({'dataset': dataset}, layout.point(reading, found, checked))
-            content = layout.content_of(reading, checked, 'quick', cache)
+            content = content_of(layout, found, one.split, cache)
     except UserError as error:
         return _fault(one.title, error, one.look)
     if content.serious:

@@ -77,6 +77,17 @@ class DataRequest:
         return self.given and self == DataRequest(data_root=self.data_root, layout=self.layout)
 
     @property
+    def divides(self) -> bool:
+        """Whether a data set without splits is to be divided.
+
+        Raises:
+            UserError: If it is told how, but not that.
+        """
+        if self.split is None and (self.split_seed is not None or self.no_groups):
+            raise UserError('--split-seed and --no-groups say how --split divides; give it too')
+        return self.split is not None
+
+    @property
     def about_masks(self) -> list[str]:
         """The flags given that are about masks."""
         names = ('palette', 'binary', 'reduce_zero', 'ignore')
@@ -175,6 +186,15 @@ def shortlist(items: Iterable[object], most: int = 10) -> str:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun: ``1 class``, ``2 classes``."""
     return f'{number} {noun if number == 1 else plural or noun + "s"}'
+
+
+def chosen_classes(request: DataRequest) -> list[str] | None:
+    """Return the classes of the file that the user gave; None if there is none.
+
+    Raises:
+        UserError: As ``read_classes`` does, or if it is not there.
+    """
+    return read_classes(locate(request.root, request.classes, '--classes')) if request.classes else None
 
 
 _CVAT_LINE = re.compile(r'[^:]+:(\d+,\d+,\d+)?:[^:]*:[^:]*')

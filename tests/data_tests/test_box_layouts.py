@@ -414,7 +414,7 @@ def test_a_conversion_tells_what_a_format_cannot_hold_and_refuses_faults(root: P
         'train: 3 images, 3 boxes',
         '  note: 1 box cut at the border of the image',
         '  note: 1 crowd left out',
-        '  note: 1 outline left out: the box of each is written',
+        '  note: 1 outline left out: the box of each is written, as 3 of 4 labels have no outline',
         'val: 2 images, 2 boxes',
     ]
     again = run_cli('data', 'convert', root, root.parent / 'new', '--to', 'voc')

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from data_trees import build, shared
+from data_trees import masks_read, shared
 from PIL import Image
 from planning import load_run_config
 
@@ -65,14 +65,6 @@ def plan(request: DataRequest, work_dir: Path, config: str = 'deeplabv3_emo_1m_d
     return load_run_config(
         TrainOptions(config, data=request, work_dir=str(work_dir / 'work'), **options), training=True
     )
-
-
-def masks_read(cfg, split: str = 'train') -> list[np.ndarray]:
-    """What mmseg gives to a network as labels."""
-    cfg[f'{split}_dataloader'].dataset.pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
-    dataset = build(cfg, split)
-    found = {Path(row['img_path']).name: row['gt_seg_map'] for row in (dataset[n] for n in range(len(dataset)))}
-    return [found[name] for name in sorted(found)]
 
 
 def same(cfg, labels: np.ndarray) -> bool:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from emo_mm.data.files.bar import file_bar
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.machine import available_cores
 from emo_mm.runtime.images import FORMATS, swaps_sides, upright_size
@@ -35,7 +35,6 @@ _READ_BY_OPENCV = {'JPEG', 'MPO', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP'}
 _CHUNK = 64  # files that a process is given at once
 _DARK = 1 << 14  # below it, the upper 8 of 16 bits are below 64
 _FEW = 256  # files for which starting processes does not pay
-_SILENT_SECONDS = 2  # before a progress bar appears
 
 
 @dataclass(frozen=True)
@@ -164,14 +163,7 @@ def without_dark_ones(answers: list[FileAnswer]) -> list[FileAnswer]:
 
 def _ask(paths: list[str], check: str) -> list[FileAnswer]:
     chunks = [(paths[start : start + _CHUNK], check) for start in range(0, len(paths), _CHUNK)]
-    bar = tqdm(
-        total=len(paths),
-        desc='checking masks' if check == 'mask' else f'checking images ({check})',
-        unit='file',
-        delay=_SILENT_SECONDS,
-        mininterval=0.1 if sys.stderr.isatty() else 15,
-        dynamic_ncols=True,
-    )
+    bar = file_bar(len(paths), 'checking masks' if check == 'mask' else f'checking images ({check})')
     answers: list[FileAnswer] = []
     workers = min(available_cores(), len(chunks))
     with bar:

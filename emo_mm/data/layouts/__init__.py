@@ -15,7 +15,7 @@ from pkgutil import resolve_name
 from emo_mm.data.layouts.base import Layout, Reading
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
-from emo_mm.tasks import TASK_OF_SCOPE, Task, TaskName
+from emo_mm.tasks import TASK_OF_SCOPE, TASKS, Task, TaskName
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ LAYOUTS: tuple[Row, ...] = (
     Row(('det',), 'emo_mm.data.layouts.boxes.labelme:LABELME'),
     Row(('det',), 'emo_mm.data.layouts.boxes.table:CSV'),
     Row(('seg',), 'emo_mm.data.layouts.masks:MASKS'),
+    Row(('seg',), 'emo_mm.data.layouts.outlines:COCO_OUTLINES'),
+    Row(('seg',), 'emo_mm.data.layouts.outlines:YOLO_OUTLINES'),
+    Row(('seg',), 'emo_mm.data.layouts.outlines:CVAT_OUTLINES'),
+    Row(('seg',), 'emo_mm.data.layouts.outlines:LABELME_OUTLINES'),
     Row(('cls',), 'emo_mm.data.layouts.folders:FOLDERS'),
 )
 
@@ -60,12 +64,13 @@ def layouts_of(task: Task) -> list[Layout]:
     return [row.layout for row in LAYOUTS if task.name in row.tasks]
 
 
-def layout_of_folder(request: DataRequest, task: Task | None = None) -> Layout:
+def layout_of_folder(request: DataRequest, task: Task | None = None, whole: bool = False) -> Layout:
     """Return the layout of a folder.
 
     Args:
         request: The folder, and what else the user gave.
         task: What the data are for; None if any task will do.
+        whole: Whether a data set without splits will do.
 
     Raises:
         UserError: If no layout or more than one recognises the folder. A task's only layout is taken in any case: it
@@ -79,8 +84,12 @@ def layout_of_folder(request: DataRequest, task: Task | None = None) -> Layout:
     recognising = [layout for layout in known if layout.recognises(request)]
     if not recognising and task is not None and not request.only_root:
         return known[0]  # it tells best what is wrong with the files that were named
+    if not recognising and (whole or task is not None):
+        recognising = [layout for layout in known if _whole(layout, request)]  # it tells how to divide them
     if not recognising:
-        raise UserError(f'{request.root}: holds no known layout; known are {described(known)}')
+        raise UserError(
+            f'{request.root}: holds no known layout; known are {described(known)}{_of_other_tasks(request, task)}'
+        )
     if task is None:
         served = next(row.tasks for row in LAYOUTS if row.layout is recognising[0])
         rivals = [row.layout for row in LAYOUTS if set(row.tasks) & set(served)]
@@ -91,6 +100,21 @@ def layout_of_folder(request: DataRequest, task: Task | None = None) -> Layout:
             f'{" or ".join(row.key for row in LAYOUTS if row.layout in recognising)}'
         )
     return recognising[0]
+
+
+def _whole(layout: Layout, request: DataRequest) -> bool:
+    """Tell whether a folder holds a data set of a layout that has no splits yet."""
+    try:
+        return layout.divisible and layout.undivided(request) is not None
+    except UserError:  # several may be meant
+        return True
+
+
+def _of_other_tasks(request: DataRequest, task: Task | None) -> str:
+    """Return what a folder holds that is for another task, in words; nothing where there is no such thing."""
+    rows = [row for row in LAYOUTS if task is not None and task.name not in row.tasks]
+    found = next((row for row in rows if row.layout.recognises(request)), None)
+    return f'. It holds {found.layout.name}, which are for {TASKS[found.tasks[0]].noun}' if found else ''
 
 
 def _layout_named(name: str, task: Task | None) -> Layout:

@@ -1,16 +1,17 @@
 """What a layout of a data set is: the steps that every layout has, and what the steps hand to each other.
 
-On a folder (``resolve`` for a training or a test, ``emo_mm.data.examine`` for the doctor) the steps are: *find* each
-split, *read* it, let the splits *agree* on the classes, *check* each of them. What was found is *pointed* to in a
-config. On a config that names its data the steps are: *needs* (what must exist), *fits* (does it fit the config),
-*content* (is each image sound), *without* (leave out what is not).
+On a folder (``resolve`` for a training or a test, ``emo_mm.data.examine`` for the doctor, ``emo_mm.data.folder`` to
+show it) the steps are: *find* each split, *read* it, let the splits *agree* on the classes, *check* each of them. What
+was found is *pointed* to in a config, or given as *labelled* images. On a config that names its data the steps are:
+*needs* (what must exist), *fits* (does it fit the config), *content* (is each image sound), *without* (leave out what
+is not).
 """
 
 from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -23,6 +24,7 @@ from emo_mm.config.parts import dataset_classes, image_prefixes, path_in
 from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content
 from emo_mm.data.files.cache import CheckCache
+from emo_mm.data.labelled import LabelledImage
 from emo_mm.data.splits import SPLITS, DataRequest, count, needed_splits, shortlist
 from emo_mm.data.splitting import SEED, Item, divide, parse_ratios
 from emo_mm.errors import UserError
@@ -322,10 +324,8 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         """
         root = request.root
         told: tuple[str, ...] = ()
-        if request.split:
-            parts, told = self._divided(request, training, tolerant, derived)
-        elif request.split_seed is not None or request.no_groups:
-            raise UserError('--split-seed and --no-groups say how --split divides; give it too')
+        if request.divides:
+            parts, told = self.divided(request, training, tolerant, derived)
         else:
             splits = needed_splits(request, training, self.find, validating)
             parts = {split: self.read(self._place(request, split, training), tolerant) for split in splits}
@@ -371,10 +371,20 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
         """Return the lists that must be written before a run reads the splits that were found."""
         return {}
 
-    def _divided(
+    def divided(
         self, request: DataRequest, training: bool, tolerant: bool, derived: Path
     ) -> tuple[dict[str, PartT], tuple[str, ...]]:
-        """Return the splits of a data set that has none, by ``--split``; and what to say about them."""
+        """Return the splits of a data set that has none, by ``--split``; and what to say about them.
+
+        Args:
+            request: The folder, and how to divide it.
+            training: As in ``resolve``.
+            tolerant: As in ``read``.
+            derived: Folder for the lists of the splits; nothing is written here.
+
+        Raises:
+            UserError: If it cannot be divided so.
+        """
         ratios = parse_ratios(request.split or '')
         if not self.divisible:
             raise UserError(f'--split: {self.name} are not divided here; make the splits, then leave --split out')
@@ -400,7 +410,16 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
             parts = {tested: parts[tested]}
         return parts, (told,)
 
-    # --- what the doctor shows beyond that
+    # --- what is shown of a folder
+    @abstractmethod
+    def labelled(self, found: Found[CheckedT], split: CheckedT) -> Iterator[LabelledImage]:
+        """Yield the images of a split with their labels, in the order in which ``content`` numbers them.
+
+        Args:
+            found: The data set.
+            split: The split.
+        """
+
     def title(self, root: Path, split: str, place: PlaceT) -> str:
         """Return the name under which the doctor shows a split."""
         return split
@@ -556,4 +575,4 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: the processes of a distributed run write the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, durable=False) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors='surrogateescape'))  # names of files need not be texts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from emo_mm.config.view import ConfigView, inner_parts
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import check_files
+from emo_mm.data.labelled import ClassLabel, LabelledImage
 from emo_mm.data.layouts.base import (
     Checked,
     Found,
@@ -52,6 +53,8 @@ OTHER_SUFFIXES = ('.webp', '.tiff', '.gif', '.heic', '.avif', '.jfif')
 _SUFFIXES = {*IMAGE_SUFFIXES, *OTHER_SUFFIXES}
 _JUNK = {'__macosx', '@eadir', '$recycle.bin', 'system volume information', 'lost+found', '__pycache__'}
 _JUNK_FILES = {'thumbs.db', 'desktop.ini'}
+# Folders of other layouts, which alone are no classes.
+_OF_OTHERS = {'images', 'annotations', 'labels', 'masks', 'img_dir', 'ann_dir', 'jpegimages', 'segmentationclass'}
 _MUCH = 0.05  # of the images left out is said loudly
 
 _WORDNET_ID = re.compile(r'n\d{8}')
@@ -225,7 +228,8 @@ class FolderLayout(Layout[Path, ClassFolders, FolderSplit]):
         tables = [table for name in ('labels', 'data', 'annotations') if (table := root / f'{name}.csv').is_file()]
         split_names = {name for names in SPLIT_NAMES.values() for name in names}
         names = class_names(root)
-        return next(iter([*([root] if names and split_names.isdisjoint(names) else []), *tables]), None)
+        classes = [name for name in names if name.lower() not in _OF_OTHERS and files_under(root / name, (*_SUFFIXES,))]
+        return next(iter([*([root] if classes and split_names.isdisjoint(names) else []), *tables]), None)
 
     def items(self, part: ClassFolders) -> list[Item]:
         """Return the images, class by class."""
@@ -250,7 +254,14 @@ class FolderLayout(Layout[Path, ClassFolders, FolderSplit]):
             if split.listed
         }
 
-    # --- what the doctor shows beyond that
+    # --- what is shown of a folder
+    def labelled(self, found: Found[FolderSplit], split: FolderSplit) -> Iterator[LabelledImage]:
+        """Yield the images with their classes, class by class."""
+        number = {name: label for label, name in enumerate(found.classes)}
+        for name, files in split.part.files.items():
+            for file in files:
+                yield LabelledImage(split.part.folder / file, ClassLabel(number[name]))
+
     def look(self, place: Path) -> str:
         """Return the command that lists the class folders."""
         return f'find {shlex.quote(str(place))} -maxdepth 2'

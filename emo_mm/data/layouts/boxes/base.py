@@ -12,7 +12,7 @@ import math
 import os
 import xml.etree.ElementTree as ElementTree
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,19 +23,21 @@ from emo_mm.data.boxes import Box, BoxImage, BoxSet, LabelFault, to_coco
 from emo_mm.data.faults import Content
 from emo_mm.data.files.cache import CheckCache, known_answers
 from emo_mm.data.files.check import check_files
+from emo_mm.data.labelled import LabelledImage
 from emo_mm.data.layouts.base import Found, Layout, Names, NeedsConfigError, Reading
 from emo_mm.data.layouts.coco import COCO, CocoPart, CocoSplit
 from emo_mm.data.layouts.coco.file import file_of, require_sound
+from emo_mm.data.layouts.coco.repair import Repaired
 from emo_mm.data.splits import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,
     SPLITS,
     DataRequest,
+    chosen_classes,
     count,
     files_under,
     inside,
     locate,
-    read_classes,
     shortlist,
 )
 from emo_mm.data.splitting import Item
@@ -69,6 +71,30 @@ class BoxPart:
     place: BoxPlace
     boxes: BoxSet
 
+    @property
+    def source(self) -> Path:
+        """What it was read from, for messages."""
+        return self.place.sources[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that were found, in label order."""
+        return self.boxes.classes
+
+    @property
+    def image_dir(self) -> Path:
+        """The folder that the names of the images start from."""
+        return self.place.root
+
+    def annotated(self, classes: Sequence[str]) -> Repaired:
+        """Return the content of a COCO file of it, with these classes first."""
+        return Repaired(to_coco(self.boxes.with_classes(classes)), self.boxes.notes)
+
+    def only_crowds(self) -> bool:
+        """Tell whether it has labels, and all of them are crowds."""
+        crowds = [box.crowd for image in self.boxes.images for box in image.boxes]
+        return bool(crowds) and all(crowds)
+
 
 @dataclass(frozen=True)
 class BoxSplit(CocoSplit):
@@ -79,6 +105,10 @@ class BoxSplit(CocoSplit):
     """
 
     content: Mapping[str, Any] = field(default_factory=dict)
+
+    def whole(self) -> Mapping[str, Any]:
+        """Return the content."""
+        return self.content
 
 
 class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
@@ -138,20 +168,26 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
 
     def agree(self, root: Path, parts: Mapping[str, BoxPart], request: DataRequest, tolerant: bool) -> Names:
         """Return the classes of all splits: as they are listed, or by the alphabet; or those that the user chose."""
+        return self.named(root, parts, request, chosen_classes(request))
+
+    def named(
+        self, root: Path, parts: Mapping[str, BoxPart], request: DataRequest, chosen: Sequence[str] | None
+    ) -> Names:
+        """Return the classes as ``agree`` does, with those that the user chose, if any."""
         sets = [part.boxes for part in parts.values()]
         if self.names_in_labels:  # a test alone must number them as the training did
             rest = [self.find(request, split) for split in SPLITS if split not in parts]
-            sets += [self.read(place, tolerant).boxes for place in rest if place is not None]
+            sets += [self.read_boxes(place) for place in rest if place is not None]
         listed = {one.classes for one in sets}
         known = sets[0].classes if len(listed) == 1 else tuple(sorted({name for names in listed for name in names}))
         classes = known
-        if request.classes:
-            chosen = tuple(read_classes(locate(root, request.classes, '--classes')))
+        if chosen is not None:
             if known and (unknown := [name for name in chosen if name not in known]):
                 raise UserError(
                     f'{root}: has no class {shortlist(unknown)} as asked for by --classes; it has {shortlist(known)}'
                 )
-            classes = chosen if self.names_in_labels or not known else tuple(n for n in known if n in chosen)
+            by_name = self.names_in_labels or not known
+            classes = tuple(chosen) if by_name else tuple(name for name in known if name in chosen)
         if not classes:
             most = max((box.label for one in sets for image in one.images for box in image.boxes), default=0)
             raise NeedsConfigError(
@@ -163,8 +199,8 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
 
     def check(self, root: Path, split: str, part: BoxPart, names: Names, tolerant: bool) -> BoxSplit:
         """Check the split as a COCO file of the same content is checked."""
-        content = to_coco(part.boxes.with_classes(names.classes))
-        file = file_of(part.place.sources[0], content)
+        content = part.annotated(names.classes).content
+        file = file_of(part.source, content)
         if not tolerant:
             require_sound(file)
         checked = COCO.check(root, split, CocoPart(file, root), names, tolerant)
@@ -199,6 +235,10 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
         images = tuple(part.boxes.images[index] for index in kept)
         notes = tuple(f'before --split: {note}' for note in part.boxes.notes)
         return replace(part, boxes=replace(part.boxes, images=images, notes=notes))
+
+    def labelled(self, found: Found[BoxSplit], split: BoxSplit) -> Iterator[LabelledImage]:
+        """Yield the images with their boxes."""
+        return COCO.labelled(_as_coco(found), split)
 
     def settle(self, found: Found[BoxSplit], folder: Path) -> tuple[Found[BoxSplit], tuple[NewFile, ...]]:
         """Return the splits as COCO files in the folder, and these files."""
@@ -349,6 +389,14 @@ def unlabelled(folder: Path, listed: Iterable[Path]) -> tuple[str, ...]:
     left = {folder / name for name in files_under(folder, IMAGES)} - set(listed)
     names = shortlist(sorted(path.name for path in left), 3)
     return (f'{count(len(left), "image")} left out, as no label file names {names}',) if left else ()
+
+
+def left_out(shapes: Mapping[str, int]) -> tuple[str, ...]:
+    """Return notes on the kinds of shapes, with how many there are of each, that are not read."""
+    return tuple(
+        f'{count(number, "shape")} left out: {kind} is neither a box nor an area'
+        for kind, number in sorted(shapes.items())
+    )
 
 
 def is_path(text: str) -> bool:

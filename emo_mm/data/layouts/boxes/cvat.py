@@ -1,12 +1,19 @@
-"""CVAT for images 1.1: one XML file of all images and their shapes; rectangles and polygons become boxes."""
+"""CVAT for images 1.1: one XML file of all images and their shapes, which become boxes with outlines.
+
+Rectangles are boxes; polygons, ellipses and masks are outlines too. Shapes are taken in the order in which they are
+drawn, by their ``z_order``.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 from xml.etree.ElementTree import Element
+
+import numpy as np
 
 from emo_mm.data.boxes import Box, BoxSet, LabelFault
 from emo_mm.data.layouts.boxes.base import (
@@ -16,12 +23,14 @@ from emo_mm.data.layouts.boxes.base import (
     Label,
     NamedImage,
     is_path,
+    left_out,
     named_boxes,
     number,
     read_xml,
     split_names,
 )
-from emo_mm.data.splits import count, inside
+from emo_mm.data.outlines import MOST_PIXELS, corners, ellipse, rle_of, turned
+from emo_mm.data.splits import inside
 from emo_mm.errors import UserError
 
 _SHAPES = ('box', 'polygon', 'polyline', 'points', 'ellipse', 'mask', 'cuboid', 'skeleton')
@@ -85,26 +94,78 @@ def _image(entry: Element, finder: ImageFinder, name: str) -> NamedImage:
     if not is_path(told) or not told:
         raise UserError(f'{name}: an image is called {told[:80]!r}, which is no name of a file')
     image = finder.find(told, Path(told).stem) or finder.folders[0] / told
-    shapes = [shape for shape in entry if shape.tag in ('box', 'polygon')]
-    labels = [_label(shape, f'{name}: {told}: shape {index}') for index, shape in enumerate(shapes, 1)]
+    numbered = list(enumerate((shape for shape in entry if shape.tag in _SHAPES), 1))
     width, height = (int(number(entry.get(side)) or 0) for side in ('width', 'height'))
+    labels = [
+        _label(shape, f'{name}: {told}: shape {index}', (width, height))
+        for index, shape in sorted(numbered, key=lambda pair: number(pair[1].get('z_order')) or 0)
+        if shape.tag in _KINDS
+    ]
     return NamedImage(image, labels, width, height)
 
 
-def _label(shape: Element, source: str) -> Label:
+def _label(shape: Element, source: str, size: tuple[int, int]) -> Label:
     name = shape.get('label') or ''
     try:
-        if shape.tag == 'box':
-            left, top, right, bottom = (float(shape.get(side) or '') for side in ('xtl', 'ytl', 'xbr', 'ybr'))
-            return name, Box(0, left, top, right - left, bottom - top, source=source)
-        points = [float(value) for point in (shape.get('points') or '').split(';') for value in point.split(',')]
+        return name, _KINDS[shape.tag](shape, source, size)
     except ValueError:
         return name, LabelFault(source, f'a {shape.tag} whose coordinates are not numbers')
-    if len(points) < 6 or len(points) % 2:
-        return name, LabelFault(source, 'a polygon of fewer than three points')
-    return name, Box.around(0, points, source)
+
+
+def _values(shape: Element, *names: str) -> list[float]:
+    """Return attributes as numbers.
+
+    Raises:
+        ValueError: If one is absent, or no finite number.
+    """
+    values = [float(shape.get(name) or '') for name in names]
+    if not all(map(math.isfinite, values)):
+        raise ValueError
+    return values
+
+
+def _box(shape: Element, source: str, size: tuple[int, int]) -> Box:
+    left, top, right, bottom = _values(shape, 'xtl', 'ytl', 'xbr', 'ybr')
+    points = corners(left, top, right, bottom)
+    if angle := number(shape.get('rotation')):
+        points = turned(points, (left + right) / 2, (top + bottom) / 2, angle)
+    return Box.around(0, points, source, outline=False)
+
+
+def _polygon(shape: Element, source: str, size: tuple[int, int]) -> Box | LabelFault:
+    points = [float(value) for point in (shape.get('points') or '').split(';') for value in point.split(',')]
+    if len(points) < 6 or len(points) % 2 or not all(map(math.isfinite, points)):
+        return LabelFault(source, 'a polygon of fewer than three points')
+    return Box.around(0, points, source)
+
+
+def _ellipse(shape: Element, source: str, size: tuple[int, int]) -> Box:
+    x, y, x_radius, y_radius = _values(shape, 'cx', 'cy', 'rx', 'ry')
+    points = turned(ellipse(x, y, x_radius, y_radius), x, y, number(shape.get('rotation')) or 0)
+    return Box.around(0, points, source)
+
+
+def _mask(shape: Element, source: str, size: tuple[int, int]) -> Box | LabelFault:
+    """Return the box of a mask: runs of pixels outside and inside the object in turn, row by row of a part."""
+    left, top, width, height = (int(value) for value in _values(shape, 'left', 'top', 'width', 'height'))
+    runs = [int(run) for run in (shape.get('rle') or '').split(',')]
+    if min(runs) < 0 or sum(runs) != width * height or min(width, height) < 1:
+        return LabelFault(source, f'a mask whose runs do not make up {width}x{height} pixels')
+    inside = 0 <= left <= size[0] - width and 0 <= top <= size[1] - height
+    if not inside or math.prod(size) > MOST_PIXELS:
+        return LabelFault(source, f'a mask of {width}x{height} pixels that is not inside its image')
+    part = np.repeat(np.arange(len(runs)) % 2, runs).reshape(height, width)
+    return Box(0, left, top, width, height, segmentation=rle_of(part, left, top, *size), source=source)
+
+
+_KINDS: Mapping[str, Callable[[Element, str, tuple[int, int]], Box | LabelFault]] = {
+    'box': _box,
+    'polygon': _polygon,
+    'ellipse': _ellipse,
+    'mask': _mask,
+}
 
 
 def _notes(entries: list[Element]) -> tuple[str, ...]:
-    others = Counter(shape.tag for entry in entries for shape in entry if shape.tag in _SHAPES[2:])
-    return tuple(f'{count(times, "shape")} left out: {tag} is no box' for tag, times in sorted(others.items()))
+    others = Counter(shape.tag for entry in entries for shape in entry if shape.tag in set(_SHAPES) - set(_KINDS))
+    return left_out(others)

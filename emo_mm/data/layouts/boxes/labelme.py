@@ -1,13 +1,19 @@
-"""LabelMe: a JSON file beside each image; rectangles, polygons and circles become boxes."""
+"""LabelMe: a JSON file beside each image; rectangles, polygons, circles and masks become boxes with their outlines."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
 
 from emo_mm.data.boxes import Box, BoxSet, LabelFault
 from emo_mm.data.layouts.boxes.base import (
@@ -17,15 +23,19 @@ from emo_mm.data.layouts.boxes.base import (
     Label,
     NamedImage,
     is_path,
+    left_out,
     named_boxes,
     read_text,
+    sizes_of,
     split_names,
     unlabelled,
 )
+from emo_mm.data.layouts.masks.pixels import NO_IMAGE
+from emo_mm.data.outlines import MOST_PIXELS, ellipse, rle_of
 from emo_mm.data.splits import count, files_under, inside
 from emo_mm.errors import UserError
 
-_BOXES = ('rectangle', 'polygon', 'circle')
+Size = tuple[int, int]  # width and height of an image
 
 
 class LabelmeLayout(BoxLayout):
@@ -57,9 +67,8 @@ class LabelmeLayout(BoxLayout):
         finder = ImageFinder([*named, folder, folder.parent / 'images', *beside])
         read = [_image(folder / name, finder, place.root) for name in files_under(folder, ('.json',))]
         others = Counter(kind for _, kinds in read for kind in kinds)
-        notes = [f'{count(number, "shape")} left out: a {kind} is no box' for kind, number in sorted(others.items())]
         images = [image for image, _ in read]
-        return named_boxes(place, images, notes=(*unlabelled(folder, (one.path for one in images)), *notes))
+        return named_boxes(place, images, notes=(*unlabelled(folder, (one.path for one in images)), *left_out(others)))
 
 
 LABELME = LabelmeLayout()
@@ -89,19 +98,21 @@ def _image(path: Path, finder: ImageFinder, root: Path) -> tuple[NamedImage, lis
     told = str(content.get('imagePath') or '').replace('\\', '/')
     told = told if is_path(told) else ''
     image = finder.find(told, path.stem) or path.parent / (told or f'{path.stem}.jpg')
-    shapes = [shape if isinstance(shape, dict) else {} for shape in content['shapes']]
-    kinds = [str(shape.get('shape_type') or 'polygon') for shape in shapes]
-    labels = [
-        _label(shape, kind, f'{inside(root, path)}: shape {number}')
-        for number, (shape, kind) in enumerate(zip(shapes, kinds, strict=True), 1)
-        if kind in _BOXES
-    ]
     width, height = content.get('imageWidth'), content.get('imageHeight')
     size = (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
-    return NamedImage(image, labels, *size), [kind for kind in kinds if kind not in _BOXES]
+    shapes = [shape if isinstance(shape, dict) else {} for shape in content['shapes']]
+    kinds = [str(shape.get('shape_type') or 'polygon') for shape in shapes]
+    if 'mask' in kinds and not all(size):
+        size = sizes_of([image])[0]
+    labels = [
+        _label(shape, kind, f'{inside(root, path)}: shape {number}', size)
+        for number, (shape, kind) in enumerate(zip(shapes, kinds, strict=True), 1)
+        if kind in _KINDS
+    ]
+    return NamedImage(image, labels, *size), [kind for kind in kinds if kind not in _KINDS]
 
 
-def _label(shape: dict[str, Any], kind: str, source: str) -> Label:
+def _label(shape: dict[str, Any], kind: str, source: str, size: Size) -> Label:
     name = str(shape.get('label') or '')
     try:
         points = [float(value) for x, y in shape['points'] for value in (x, y)]
@@ -110,13 +121,40 @@ def _label(shape: dict[str, Any], kind: str, source: str) -> Label:
     least = 6 if kind == 'polygon' else 4
     if len(points) < least or not all(map(math.isfinite, points)) or not name:
         return name, LabelFault(source, f'a {kind} of {count(len(points) // 2, "point")} called {name!r}')
-    if kind == 'circle':
-        return name, Box.around(0, _corners_of_circle(points), source, outline=False)
-    return name, Box.around(0, points, source, outline=kind == 'polygon')
+    return name, _KINDS[kind](points, shape, source, size)
 
 
-def _corners_of_circle(points: Sequence[float]) -> tuple[float, ...]:
-    """Return the corners around a circle, which is given by its centre and a point of its border."""
-    x, y = points[:2]
+def _polygon(points: Sequence[float], shape: dict[str, Any], source: str, size: Size) -> Box:
+    return Box.around(0, points, source)
+
+
+def _rectangle(points: Sequence[float], shape: dict[str, Any], source: str, size: Size) -> Box:
+    return replace(Box.around(0, points, source, outline=False), filled=True)
+
+
+def _circle(points: Sequence[float], shape: dict[str, Any], source: str, size: Size) -> Box:
+    """Return the box around a circle, which is given by its centre and a point of its border."""
     radius = math.dist(points[:2], points[2:4])
-    return (x - radius, y - radius, x + radius, y + radius)
+    return Box.around(0, ellipse(points[0], points[1], radius, radius), source)
+
+
+def _mask(points: Sequence[float], shape: dict[str, Any], source: str, size: Size) -> Box | LabelFault:
+    """Return the box of a mask, a picture of the part of the image from the first point on."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(shape['mask'])), formats=('PNG',)) as picture:
+            part = np.asarray(picture.convert('L'))
+    except (KeyError, TypeError, ValueError, *NO_IMAGE):
+        return LabelFault(source, 'a mask that is no picture')
+    left, top = round(points[0]), round(points[1])
+    if not (part.any() and 0 < math.prod(size) <= MOST_PIXELS and min(size) > 0):
+        return LabelFault(source, 'a mask without a pixel, or of an image that cannot be read')
+    outline = rle_of(part, left, top, *size)
+    return Box(0, left, top, part.shape[1], part.shape[0], segmentation=outline, source=source)
+
+
+_KINDS: Mapping[str, Callable[[Sequence[float], dict[str, Any], str, Size], Box | LabelFault]] = {
+    'polygon': _polygon,
+    'rectangle': _rectangle,
+    'circle': _circle,
+    'mask': _mask,
+}

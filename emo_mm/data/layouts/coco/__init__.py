@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import FileAnswer, check_files
+from emo_mm.data.labelled import LabelledImage
 from emo_mm.data.layouts.base import Boxes, Checked, Found, Layout, Left, Names, Reading, write_text
 from emo_mm.data.layouts.coco.classes import agreed_classes, order_notes
 from emo_mm.data.layouts.coco.entries import HARMLESS, is_number
@@ -41,10 +42,11 @@ from emo_mm.data.layouts.coco.find import (
     split_of,
     undivided_file,
 )
+from emo_mm.data.layouts.coco.labelled import labelled_images
 from emo_mm.data.layouts.coco.names import meant_images, spelling_note
 from emo_mm.data.layouts.coco.repair import Content as FileContent
-from emo_mm.data.layouts.coco.repair import ordered
-from emo_mm.data.splits import SPLITS, DataRequest, count, inside, locate, read_classes, shortlist
+from emo_mm.data.layouts.coco.repair import Repaired, ordered, repair
+from emo_mm.data.splits import SPLITS, DataRequest, chosen_classes, count, inside, locate, shortlist
 from emo_mm.data.splitting import Item
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
@@ -74,6 +76,28 @@ class CocoPart:
     file: CocoFile
     image_dir: Path
     divided: dict[str, Any] | None = None  # the content of a file that is still to be written
+    divided_from: Path | None = None  # the file that it is a part of
+
+    @property
+    def source(self) -> Path:
+        """The file of the user."""
+        return self.divided_from or self.file.path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the file lists."""
+        return self.file.classes
+
+    def annotated(self, classes: Sequence[str]) -> Repaired:
+        """Return what the file should hold, masks repaired too, with these classes first."""
+        divided = self.divided
+        repaired = _named_content(self.file, masks=True) if divided is None else repair(divided, masks=True)
+        notes = tuple(dict.fromkeys((*self.file.repairs, *repaired.notes)))
+        return Repaired(ordered(repaired.content, classes), notes)
+
+    def only_crowds(self) -> bool:
+        """Tell whether it has usable boxes, and all of them are crowds."""
+        return self.file.uses['crowd'] > 0 and not self.file.uses['trained']
 
 
 @dataclass(frozen=True)
@@ -109,6 +133,10 @@ class CocoSplit(Checked):
     def detail(self) -> str:
         """Return the same, with the folder of the images."""
         return f'{self._counts()}; images in {self.image_dir.rstrip("/") or "."}'
+
+    def whole(self) -> Mapping[str, Any]:
+        """Return the content of the annotation file, repaired."""
+        return repaired_annotations(self.file.path, masks=True).content if self.divided is None else self.divided
 
     def _counts(self) -> str:
         classes = f'{count(len(self.classes), "class", "classes")}: {shortlist(self.classes)}'
@@ -151,12 +179,17 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
 
     def agree(self, root: Path, parts: Mapping[str, CocoPart], request: DataRequest, tolerant: bool) -> Names:
         """Return the classes of the files, or those of them that the user chose, in the order of the files."""
+        return self.named(root, parts, request, chosen_classes(request))
+
+    def named(
+        self, root: Path, parts: Mapping[str, CocoPart], request: DataRequest, chosen: Sequence[str] | None
+    ) -> Names:
+        """Return the classes as ``agree`` does, with those that the user chose, if any."""
         files = [part.file for part in parts.values()]
         training = None if 'train' in parts else self._training_file(request)
         by_split = {split: part.file for split, part in parts.items()}
-        classes = agreed_classes(by_split, training, chosen=request.classes is not None)
-        if request.classes:
-            chosen = read_classes(locate(root, request.classes, '--classes'))
+        classes = agreed_classes(by_split, training, chosen=chosen is not None)
+        if chosen is not None:
             if unknown := [name for name in chosen if name not in classes]:
                 raise UserError(
                     f'{files[0].path}: has no class {shortlist(unknown)} as asked for by --classes; it has '
@@ -212,21 +245,24 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
 
     def subset(self, part: CocoPart, kept: Sequence[int], target: Path) -> CocoPart:
         """Return the file with some of its images and their boxes."""
-        whole = repaired_annotations(part.file.path, masks=False).content
-        named = [{**image, 'file_name': name} for image, name in zip(whole['images'], part.file.images, strict=True)]
-        images = [named[index] for index in kept]
+        whole = _named_content(part.file, masks=False).content
+        images = [whole['images'][index] for index in kept]
         ids = {image['id'] for image in images}
         content = {**whole, 'images': images}
         if 'annotations' in whole:
             content['annotations'] = [box for box in whole['annotations'] if box['image_id'] in ids]
-        return CocoPart(file_of(target.with_suffix('.json'), content), part.image_dir, content)
+        return CocoPart(file_of(target.with_suffix('.json'), content), part.image_dir, content, part.source)
 
     def texts(self, found: Found[CocoSplit]) -> dict[Path, str]:
         """Return the annotation files of splits that were made."""
         made = [split for split in found.splits.values() if split.divided is not None]
         return {split.file.path: json.dumps(split.divided) for split in made}
 
-    # --- what the doctor shows beyond that
+    # --- what is shown of a folder
+    def labelled(self, found: Found[CocoSplit], split: CocoSplit) -> Iterator[LabelledImage]:
+        """Yield the images with their boxes."""
+        return labelled_images(split.file, split.whole(), found.root / split.image_dir, found.classes)
+
     def title(self, root: Path, split: str, place: CocoPlace) -> str:
         """Return the annotation file, relative to the root."""
         return inside(root, place.ann_file)
@@ -386,11 +422,17 @@ def _file_of(reading: Reading, tolerant: bool) -> CocoFile:
 def _content_of(reading: Reading) -> FileContent:
     """Return the object that the file should hold: entries as ``_file_of`` has them, classes in the config's order."""
     file = _file_of(reading, tolerant=True)
-    content = repaired_annotations(file.path, _loads_masks(reading)).content
-    images = [{**image, 'file_name': name} for image, name in zip(content['images'], file.images, strict=True)]
-    content = {**content, 'images': images}
+    content = _named_content(file, _loads_masks(reading)).content
     classes = reading.classes or ()
     return ordered(content, classes) if order_notes(file.classes, classes) else content
+
+
+def _named_content(file: CocoFile, masks: bool) -> Repaired:
+    """Return what a file should hold, with the names of images as they are in their folder."""
+    repaired = repaired_annotations(file.path, masks)
+    entries = zip(repaired.content['images'], file.images, strict=True)
+    images = [{**image, 'file_name': name} for image, name in entries]
+    return replace(repaired, content={**repaired.content, 'images': images})
 
 
 def _with_meant_images(file: CocoFile, image_dir: Path) -> CocoFile:

@@ -6,13 +6,13 @@ with numbers written as texts, or without a word, as with ``"iscrowd": "0"``, wh
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from emo_mm.data.outlines import fault_of_rle, is_number, is_rle, polygons_of
 from emo_mm.errors import UserError
 
 Entry = dict[str, Any]
@@ -36,6 +36,7 @@ BROKEN = {
     'undeclared category': "boxes have a category id that 'categories' does not declare: {}",
     'bbox that is no box': '{}; expected are four numbers [left, top, width, height] in pixels and a number',
     'annotation without a mask': '{}; the config trains on masks: polygons [[x1, y1, x2, y2, ...]] or RLE are expected',
+    'mask that does not fit': 'masks do not fit their images: {}',
     'label that cannot be read': 'labels cannot be read: {}',
     'image without a size': 'width and height of an image must be numbers above 0: {}',
 }
@@ -141,12 +142,6 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, (bool, int, float)) and value in (0, 1)
 
 
-def is_number(value: Any) -> bool:
-    """Tell whether a value of a JSON file is a finite number; true and false are none."""
-    # compared, not converted: an int may be too large for a float
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
 def faulty_images(images: list[Entry]) -> list[EntryFault]:
     """Return the images that have no size, and those that share an id."""
     faults = [
@@ -188,7 +183,7 @@ def boxes_of(
         index = image_of.get(entry['image_id'])
         image = None if index is None else images[index]
         again = first_of[entry['id']] != position
-        of_mask = _fault_of_mask(entry) if masks and image is not None else None
+        of_mask = fault_of_mask(entry, image) if masks and image is not None else None
         kind, detail = of_mask or _fault(entry, image, again, name_of) or ('', '')
         fault = None
         if kind:
@@ -241,14 +236,15 @@ def _fault_of_values(entry: Entry, name_of: Mapping[Any, str]) -> tuple[str, str
     return None
 
 
-def _fault_of_mask(entry: Entry) -> tuple[str, str] | None:
+def fault_of_mask(entry: Entry, image: Entry) -> tuple[str, str] | None:
     """Return what is wrong with the mask of an annotation, and its value."""
     mask = entry.get('segmentation')
-    if isinstance(mask, dict) and isinstance(mask.get('counts'), (list, str)) and isinstance(mask.get('size'), list):
-        return None
+    if isinstance(mask, dict) and is_rle(mask):
+        fault = fault_of_rle(mask, image['width'], image['height'])
+        return ('mask that does not fit', f' has {fault}') if fault else None
     polygons = mask if isinstance(mask, list) else []
     if polygons and all(isinstance(one, list) and one and all(map(is_number, one)) for one in polygons):
-        if any(len(one) >= 6 and len(one) % 2 == 0 for one in polygons):
+        if polygons_of(polygons):
             return None  # mmdet leaves out the other polygons
         return 'mask of less than three points', f' has segmentation {str(mask)[:60]}'
     return 'annotation without a mask', f' has segmentation {str(mask)[:60]}'

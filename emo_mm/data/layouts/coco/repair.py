@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emo_mm.data.layouts.coco.entries import Entry, is_number
+from emo_mm.data.outlines import polygons_of
 from emo_mm.data.splits import count, shortlist
 
 Content = dict[str, Any]
@@ -123,6 +124,14 @@ def _flags(entry: Entry) -> Entry:
     return {**missing, 'ignore': 0} if 'ignore' in entry and entry['ignore'] is None else missing
 
 
+def _bbox(entry: Entry) -> Entry:
+    polygons = polygons_of(entry.get('segmentation'))
+    if entry.get('bbox') or not polygons:
+        return {}
+    xs, ys = ([value for points in polygons for value in points[start::2]] for start in (0, 1))
+    return {'bbox': [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]}
+
+
 def _area(entry: Entry) -> Entry:
     area, bbox = entry.get('area'), entry.get('bbox')
     unknown = area is None or (is_number(area) and area <= 0)
@@ -143,6 +152,7 @@ _RULES = (
     _Rule('images', _numbers('width', 'height'), '{} with numbers written as texts'),
     _Rule('annotations', _numbers('bbox', 'area', 'iscrowd', 'ignore'), '{} with numbers written as texts'),
     _Rule('annotations', _flags, '{} without iscrowd, taken as 0'),
+    _Rule('annotations', _bbox, '{} without a bbox, taken as the one around its polygons'),
     _Rule('annotations', _area, '{} without an area, taken as width x height of the box'),
     _Rule('annotations', _polygons, '{} with the polygon as a flat list, taken as one polygon', only_masks=True),
 )

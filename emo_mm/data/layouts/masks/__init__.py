@@ -21,6 +21,7 @@ from emo_mm.config.view import ConfigView, inner_parts
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.files.check import FileAnswer, check_files
+from emo_mm.data.labelled import LabelledImage, MaskLabels
 from emo_mm.data.layouts.base import (
     DERIVED,
     Checked,
@@ -33,7 +34,7 @@ from emo_mm.data.layouts.base import (
     write_text,
 )
 from emo_mm.data.layouts.masks.classes import MaskNames, agreed_names, other_classes
-from emo_mm.data.layouts.masks.convert import INDEX_MASKS, Conversion, read_record, write_copies
+from emo_mm.data.layouts.masks.convert import INDEX_MASKS, Conversion, MaskSource, converted, read_record, write_copies
 from emo_mm.data.layouts.masks.labels import check_labels, check_palettes, require_labels, spread
 from emo_mm.data.layouts.masks.pairs import (
     LOSSY_SUFFIXES,
@@ -66,6 +67,7 @@ class MaskSplit(Checked):
         checked: How many masks had their labels checked.
         how: How the masks become index masks.
         notes: Oddities that are no faults.
+        annotated: Whether there are labels at all; the images for a test server have none.
     """
 
     name: str
@@ -75,11 +77,20 @@ class MaskSplit(Checked):
     checked: int
     how: Conversion = INDEX_MASKS
     notes: tuple[str, ...] = ()
+    annotated: bool = True
 
     @property
     def copied(self) -> bool:
         """Whether a run reads copies of the masks, which differ or have names that mmseg finds."""
         return self.how.changes or bool(self.pairs.masks)
+
+    def sources(self) -> dict[str, MaskSource]:
+        """Return what each mask is made from, by the names of the images.
+
+        Raises:
+            OSError: If a mask is not there.
+        """
+        return {stem: converted(self.pairs.mask(stem), self.how) for stem in self.pairs.stems}
 
     def copies(self, derived: Path) -> Path:
         """Return the folder of the copies."""
@@ -154,19 +165,23 @@ class MaskLayout(Layout[MaskPlace, MaskPairs, MaskSplit]):
 
     def recognises(self, request: DataRequest) -> bool:
         """Tell whether there are masks; folders of the same names may hold other labels, in text files."""
+        named = [ann for split in SPLITS if (ann := request.ann(split))]
+        if any(path.is_file() for ann in named for path in (request.root / ann, Path(ann))):
+            return False
         try:
             places = [self.find(request, split) for split in SPLITS]
-        except UserError:
-            return True
-        kinds = (*MASK_SUFFIXES, *LOSSY_SUFFIXES)
-        return any(files_under(place.mask_dir, kinds) for place in places if place is not None)
+        except UserError:  # what was named is not there; images alone say nothing of their labels
+            return bool(named)
+        whole = self.undivided(request) if request.split is not None else None
+        return any(_has_masks(place.mask_dir) for place in (*places, whole) if place is not None)
 
     # --- a folder without splits
     divisible = True
 
     def undivided(self, request: DataRequest) -> MaskPlace | None:
         """Return the folder of the images and that of the masks."""
-        return undivided_folders(request.root)
+        place = undivided_folders(request.root)
+        return place if place is not None and _has_masks(place.mask_dir) else None
 
     def items(self, part: MaskPairs) -> list[Item]:
         """Return the pairs; their classes are not looked at."""
@@ -176,7 +191,12 @@ class MaskLayout(Layout[MaskPlace, MaskPairs, MaskSplit]):
         """Return some of the pairs."""
         return replace(part, stems=tuple(part.stems[index] for index in kept), listed=True)
 
-    # --- what the doctor shows beyond that
+    # --- what is shown of a folder
+    def labelled(self, found: Found[MaskSplit], split: MaskSplit) -> Iterator[LabelledImage]:
+        """Yield the images with their masks, which are read or made when they are asked for."""
+        for name, source in split.sources().items():
+            yield LabelledImage(split.pairs.image(name), MaskLabels(source.make))
+
     def look(self, place: MaskPlace) -> str:
         """Return the command that shows which names have no partner."""
         folders = (place.image_dir, place.mask_dir)
@@ -222,8 +242,8 @@ class MaskLayout(Layout[MaskPlace, MaskPairs, MaskSplit]):
                 continue
             try:
                 write_text(split.listed(found.derived), '\n'.join([*pairs.stems, '']))
-                masks = {stem: pairs.mask(stem) for stem in pairs.stems} if split.copied else {}
-                copied = write_copies(masks, split.how, split.copies(found.derived)) if masks else {}
+                folder = split.copies(found.derived)
+                copied = write_copies(split.sources(), repr(split.how), folder) if split.copied else {}
             except OSError as error:
                 raise UserError(
                     f'{found.derived}: cannot be written: {error.strerror}; give another --work-dir'
@@ -312,6 +332,10 @@ MASKS = MaskLayout()
 def labels_in_masks(dataset: dict[str, Any], classes: int) -> int:
     """Return the number of labels that masks may hold: one more than there are classes where 0 becomes ignored."""
     return classes + bool(dataset.get('reduce_zero_label', type_name(dataset) == 'ADE20KDataset'))
+
+
+def _has_masks(folder: Path) -> bool:
+    return bool(files_under(folder, (*MASK_SUFFIXES, *LOSSY_SUFFIXES)))
 
 
 def _folders(reading: Reading) -> tuple[Path, Path]:

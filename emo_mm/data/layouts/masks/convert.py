@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from emo_mm.data.files.bar import file_bar
 from emo_mm.data.files.check import FileAnswer, check_mask
 from emo_mm.data.layouts.base import Colour
 from emo_mm.data.layouts.masks.pixels import IGNORED, Pixels, read_pixels
@@ -73,7 +74,10 @@ class Conversion:
             UserError: If it is no image.
             MaskError: If it is not a mask of the kind.
         """
-        labels = _READERS[self.kind](self, path, read_pixels(path))
+        return self.moved(_READERS[self.kind](self, path, read_pixels(path)))
+
+    def moved(self, labels: np.ndarray) -> np.ndarray:
+        """Return labels as what they become."""
         if not self.labels:
             return labels
         table = np.arange(256, dtype=np.uint8)
@@ -170,12 +174,48 @@ _READERS: Mapping[Kind, Callable[[Conversion, Path, Pixels], np.ndarray]] = {
 
 # --- copies of converted masks
 @dataclass(frozen=True)
-class Copied:
-    """The source of a converted mask.
+class MaskSource:
+    """What an index mask is made from.
 
     Attributes:
-        source: The user's mask.
-        version: Its size and time of modification.
+        path: The user's mask, or image, of which faults are told.
+        version: Two numbers that differ once another mask would be made.
+        make: Returns the labels, (height, width), uint8; raises ``UserError``, for a single fault ``MaskError``.
+    """
+
+    path: str
+    version: tuple[int, int]
+    make: Callable[[], np.ndarray]
+
+
+def converted(path: Path, how: Conversion) -> MaskSource:
+    """Return the source of a mask that is converted.
+
+    Raises:
+        OSError: If it is not there.
+    """
+    status = path.stat()
+    return MaskSource(str(path.absolute()), (status.st_size, status.st_mtime_ns), partial(_labels, path, how))
+
+
+def _labels(path: Path, how: Conversion) -> np.ndarray:
+    try:
+        return how.apply(path)
+    except MaskError:
+        raise
+    except UserError as error:
+        answer = check_mask(str(path))
+        kind, detail = (answer.kind, answer.detail) if answer.kind else ('damaged mask', str(error).partition(': ')[2])
+        raise MaskError(path, kind, detail) from error
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The source of a mask that was made.
+
+    Attributes:
+        source: The user's mask or image.
+        version: That of its source.
         answer: What is wrong with it; without a fault there is a copy.
     """
 
@@ -184,48 +224,48 @@ class Copied:
     answer: FileAnswer
 
 
-def write_copies(masks: Mapping[str, Path], how: Conversion, folder: Path) -> dict[str, Copied]:
-    """Write converted masks to ``folder/<name>.png``; those whose source is as it was stay.
+def write_copies(sources: Mapping[str, MaskSource], how: str, folder: Path) -> dict[str, Copied]:
+    """Write masks to ``folder/<name>.png``; those whose source is as it was stay.
 
     Args:
-        masks: Name to the mask.
-        how: How to convert.
+        sources: Name to the source of the mask.
+        how: What they have in common; all of them are written again where it differs.
         folder: Where to; what else lies there is removed. Made if absent.
 
     Returns:
-        Name to what was made of its mask.
+        Name to what was made of its source.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = read_record(folder, how)
-    for name in set(known) - set(masks):
+    for name in set(known) - set(sources):
         (folder / f'{name}.png').unlink(missing_ok=True)
 
     def copy(name: str) -> Copied:
-        path, target = masks[name], folder / f'{name}.png'
-        status = path.stat()
-        version = (status.st_size, status.st_mtime_ns)
+        source, target = sources[name], folder / f'{name}.png'
         before = known.get(name)
-        if before == Copied(str(path.absolute()), version, FileAnswer()) and target.is_file():
+        if before == Copied(source.path, source.version, FileAnswer()) and target.is_file():
             return before
-        answer = _convert(path, how, target)
-        return Copied(str(path.absolute()), version, answer)
+        return Copied(source.path, source.version, _write(source, target))
 
-    names = sorted(masks)
-    with ThreadPoolExecutor(available_cores()) as pool:
-        copied = dict(zip(names, pool.map(copy, names), strict=True))
+    names = sorted(sources)
+    copied = {}
+    with ThreadPoolExecutor(available_cores()) as pool, file_bar(len(names), 'writing masks') as bar:
+        for name, made in zip(names, pool.map(copy, names), strict=True):
+            copied[name] = made
+            bar.update()
     rows = {name: [one.source, *one.version, one.answer.kind, one.answer.detail] for name, one in copied.items()}
-    write_json(folder / RECORD, {'how': repr(how), 'masks': rows})
+    write_json(folder / RECORD, {'how': how, 'masks': rows})
     return copied
 
 
-def read_record(folder: Path, how: Conversion | None = None) -> dict[str, Copied]:
+def read_record(folder: Path, how: str | None = None) -> dict[str, Copied]:
     """Return what was made of which mask in a folder of copies; nothing for another folder, or another conversion."""
     try:
         record = json.loads((folder / RECORD).read_text())
-        if how is not None and record['how'] != repr(how):
+        if how is not None and record['how'] != how:
             return {}
         rows = record['masks'].items()
         return {name: Copied(row[0], (row[1], row[2]), FileAnswer(row[3], row[4])) for name, row in rows}
@@ -233,17 +273,13 @@ def read_record(folder: Path, how: Conversion | None = None) -> dict[str, Copied
         return {}
 
 
-def _convert(path: Path, how: Conversion, target: Path) -> FileAnswer:
-    """Write the converted mask and return nothing wrong, or return what is wrong."""
+def _write(source: MaskSource, target: Path) -> FileAnswer:
+    """Write a mask and return nothing wrong, or return what is wrong."""
     try:
-        labels = how.apply(path)
+        labels = source.make()
     except MaskError as error:
         target.unlink(missing_ok=True)
         return FileAnswer(error.kind, error.detail)
-    except UserError as error:
-        target.unlink(missing_ok=True)
-        answer = check_mask(str(path))
-        return answer if answer.kind else FileAnswer('damaged mask', str(error).partition(': ')[2])
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target, durable=False) as file:
         Image.fromarray(labels).save(file, format='PNG', compress_level=1)

@@ -66,7 +66,7 @@ def check_labels(pairs: MaskPairs, labels: int, how: Conversion = INDEX_MASKS) -
 
 def _labels_of(path: Path, image: Path, labels: int, how: Conversion) -> set[int]:
     """Return the labels of a mask, which must have the size of its image and no label that is not declared."""
-    mask, shape = how.apply(path), _image_shape(image)
+    mask, shape = how.apply(path), image_shape(image)
     if mask.shape != shape:
         raise UserError(
             f'{path}: is {mask.shape[1]}x{mask.shape[0]} but its image is {shape[1]}x{shape[0]} '
@@ -185,7 +185,7 @@ def _palette(path: Path) -> list[int]:
         return image.getpalette() or []
 
 
-def _image_shape(path: Path) -> tuple[int, int]:
+def image_shape(path: Path) -> tuple[int, int]:
     """Return height and width as decoded for training, that is turned as the EXIF data say."""
     try:
         with Image.open(path, formats=FORMATS) as image:

@@ -1,0 +1,1 @@
+"""Data sets written in another format, in a folder of their own."""
