@@ -24,7 +24,7 @@ NOT_CARRIED = shutil.ignore_patterns('__pycache__', '*.pyc', *CLONE_ONLY)
 
 # What training needs, whatever the stack.
 # torch 2.4 reads no checkpoint with safe types in the place of NumPy's and MMEngine's own (pairs of type and name).
-TRAINING = ('torch>=2.5', 'torchvision>=0.20', 'matplotlib>=3.6')
+TRAINING = ('torch>=2.5', 'torchvision>=0.20', 'matplotlib>=3.6', 'jinja2>=3.1')
 
 # The distributions that make up a stack, at the versions pinned in requirements/ and later patch releases of them. None
 # needs a compiler: pip builds onedl-mmcv apart from torch, hence without its ops, mmcv-lite is mmcv without them, and
@@ -127,7 +127,7 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.10',
     packages=find_packages(include=['emo_mm', 'emo_mm.*']),
-    package_data={'emo_mm': ['py.typed', '**/*.json', '**/*.csv', '**/*.yml', '**/*.txt']},
+    package_data={'emo_mm': ['py.typed', '**/*.html', '**/*.json', '**/*.csv', '**/*.yml', '**/*.txt']},
     cmdclass={'build_py': BuildWithConfigs, 'editable_wheel': EditableWithFinders},
     entry_points={'console_scripts': ['emo-mm = emo_mm.cli:main']},
     # What prediction with exported files needs, beside their runtime. Nothing of either OpenMMLab stack, nor torch: a

@@ -45,7 +45,7 @@ class Task:
         submission: Settings of the evaluator that writes what a test server takes; None where there is none.
         metrics: Metrics to draw over a training, as the toolbox logs them.
         metric_unit: What the metrics are in.
-        pictures: Function that draws predictions of a training into its work directory, as ``module:function``.
+        report: How its predictions are recorded, analysed and drawn, as ``module:object`` of a ``TaskReport``.
         network: ``module:class`` of the part of its models that runs on tensors.
         output_kinds: What its deployed files may give, as ``OutputSpec.kind``: by itself, and by an option.
         torch_output: What its models give in PyTorch, likewise.
@@ -74,7 +74,7 @@ class Task:
     submission: Mapping[str, Any] | None
     metrics: tuple[str, ...]
     metric_unit: str
-    pictures: str
+    report: str
     network: str
     output_kinds: tuple[str, ...]
     torch_output: str
@@ -102,7 +102,7 @@ _ROWS = (
         submission={'outfile_prefix': '{folder}/results'},
         metrics=('coco/bbox_mAP', 'coco/bbox_mAP_50'),
         metric_unit='average precision (0 to 1)',
-        pictures='emo_mm.engine.report:draw_detections',
+        report='emo_mm.engine.reports.detection:DETECTION',
         network='emo_mm.predict.network:DetectorNetwork',
         output_kinds=('boxes', 'detections'),
         torch_output='boxes',
@@ -128,7 +128,7 @@ _ROWS = (
         submission={'output_dir': '{folder}'},
         metrics=('mIoU', 'mAcc'),
         metric_unit='per cent',
-        pictures='emo_mm.engine.report:draw_masks',
+        report='emo_mm.engine.reports.segmentation:SEGMENTATION',
         network='emo_mm.predict.network:SegmenterNetwork',
         output_kinds=('labels', 'logits'),
         torch_output='logits',
@@ -154,7 +154,7 @@ _ROWS = (
         submission=None,
         metrics=('accuracy/top1', 'accuracy/top5'),
         metric_unit='per cent',
-        pictures='emo_mm.engine.report:draw_labels',
+        report='emo_mm.engine.reports.classification:CLASSIFICATION',
         network='emo_mm.predict.network:ClassifierNetwork',
         output_kinds=('probabilities',),
         torch_output='probabilities',

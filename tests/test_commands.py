@@ -20,6 +20,7 @@ from emo_mm.benchmark.options import BenchmarkOptions
 from emo_mm.config.command import ListOptions
 from emo_mm.data.convert.options import FormatOptions
 from emo_mm.data.shapes.command import ShapesOptions
+from emo_mm.data.show.options import ShowOptions
 from emo_mm.data.splits import DataRequest
 from emo_mm.doctor_command import DoctorOptions
 from emo_mm.engine.options import EvaluateOptions, TrainOptions
@@ -32,6 +33,7 @@ from emo_mm.weights.command import ConvertOptions
 
 RUN = (
     'work-dir cfg-options launcher local_rank local-rank batch-size workers cache cache-gb check skip-check bad-data '
+    'no-report '
     'dry-run data-root train-ann train-images val-ann val-images test-ann test-images classes '
     'split split-seed no-groups palette binary reduce-zero ignore layout '
 )
@@ -49,6 +51,8 @@ FLAGS = {
     'data shapes': 'root num-train num-val seed',
     'data convert': 'data_root target to train-ann train-images val-ann val-images test-ann test-images classes '
     'split split-seed no-groups palette binary reduce-zero ignore layout',
+    'data show': 'data_root task out images train-ann train-images val-ann val-images test-ann test-images classes '
+    'split split-seed no-groups palette binary reduce-zero ignore layout',
     'weights convert': 'source out to format',
     'benchmark': 'models suite size batch runtime mode dtype device threads baseline rounds seconds quick images '
     'stages out show',
@@ -64,6 +68,7 @@ OPTIONS = {
     'seal': (SealOptions,),
     'data shapes': (ShapesOptions,),
     'data convert': (FormatOptions, DataRequest),
+    'data show': (ShowOptions, DataRequest),
     'weights convert': (ConvertOptions,),
     'benchmark': (BenchmarkOptions, WhatToDo),
     'flops': (FlopsOptions,),

@@ -180,8 +180,19 @@ def test_the_demonstration_leaves_metrics_curves_and_pictures(trained):
     metrics = json.loads((run / 'metrics.json').read_text())
     assert metrics['steps_are'] == 'epochs'
     assert metrics['checkpoint'].startswith('best_accuracy_top1_epoch_')
-    for picture in ('curves', 'predictions', 'confusion'):
+    for picture in ('curves', 'predictions'):
         assert Image.open(run / f'{picture}.png').width > 300
+
+
+def test_the_report_counts_the_images_of_each_class_as_the_metrics_do(trained):
+    run, _ = trained
+    report, metrics = (json.loads((run / f'{name}.json').read_text()) for name in ('report', 'metrics'))
+    assert [row['class'] for row in report['classes']] == sorted(CLASSES)
+    matrix = np.array(report['confusion']['matrix'])
+    assert matrix.sum() == sum(row['images'] for row in report['classes'])
+    assert 100 * np.trace(matrix) / matrix.sum() == pytest.approx(metrics['best']['accuracy/top1'])
+    assert report['metrics'] == metrics['best']
+    assert '<html' in (run / 'report.html').read_text()
 
 
 def test_the_averaged_weights_are_what_is_saved_and_validated(trained, run_cli, tmp_path):

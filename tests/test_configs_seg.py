@@ -178,6 +178,16 @@ def test_the_demonstration_leaves_metrics_curves_and_pictures(trained):
     assert Image.open(run / 'predictions.png').width > 300
 
 
+def test_the_report_has_the_iou_of_each_class_that_the_metrics_are_the_mean_of(trained):
+    run, _ = trained
+    report, metrics = (json.loads((run / f'{name}.json').read_text()) for name in ('report', 'metrics'))
+    known = [row['IoU'] for row in report['classes'] if row['IoU'] is not None]
+    assert 100 * sum(known) / len(known) == pytest.approx(metrics['best']['mIoU'], abs=0.01)
+    assert report['threshold'] is None
+    assert len(report['worst']) == 2
+    assert '<html' in (run / 'report.html').read_text()
+
+
 def test_the_best_checkpoint_tests_as_it_was_validated_and_draws(trained, run_cli, tmp_path):
     run, shapes = trained
     metrics = json.loads((run / 'metrics.json').read_text())
@@ -189,6 +199,8 @@ def test_the_best_checkpoint_tests_as_it_was_validated_and_draws(trained, run_cl
     tested = json.loads((tmp_path / 'test' / 'test_metrics.json').read_text())['metrics']
     assert tested['mIoU'] == pytest.approx(metrics['last']['mIoU'])  # both of the averaged weights
     assert len(list((tmp_path / 'show').rglob('*.png'))) == 2
+    report = json.loads((tmp_path / 'test' / 'test_report.json').read_text())
+    assert report['metrics']['mIoU'] == pytest.approx(tested['mIoU'])
 
 
 def test_camvid_takes_the_place_of_the_demonstration_data(shared_dir, tmp_path):

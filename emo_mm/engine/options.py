@@ -26,6 +26,7 @@ class RunOptions:
         check: Check the images before the run: read their headers and ends (``quick``), or decode them all (``full``).
             None leaves the files unread.
         bad_data: Stop at faulty images and annotations (``error``), or leave them out (``skip``).
+        no_report: Leave out the report with its pictures.
         dry_run: Print what the options and data change in the config, and stop before anything is written.
     """
 
@@ -40,6 +41,7 @@ class RunOptions:
     cache_gb: float | None = None
     check: Literal['quick', 'full'] | None = 'quick'
     bad_data: Literal['error', 'skip'] = 'error'
+    no_report: bool = False
     dry_run: bool = False
 
 

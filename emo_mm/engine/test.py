@@ -40,8 +40,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
 def _run(plan: Plan, options: EvaluateOptions) -> dict[str, float]:
     """Test as a config says, and write the metrics."""
     from emo_mm.engine.guard.machine import explain_machine_errors
+    from emo_mm.engine.reports.testing import recorder_for, report_test
     from emo_mm.engine.runner import build_runner, shutdown_distributed
     from emo_mm.weights import load_model
+    from emo_mm.weights.checkpoint import threshold_in
     from emo_mm.weights.loading import unwrapped
 
     meta, weights = _model_of(plan, options)
@@ -49,12 +51,17 @@ def _run(plan: Plan, options: EvaluateOptions) -> dict[str, float]:
     _check_classes(runner, meta, options.checkpoint)
     if weights is not None:
         load_model(unwrapped(runner.model), weights)
+    runner._test_loop = runner.build_test_loop(runner._test_loop)  # as the test itself would
+    reported = not options.format_only and not options.no_report
+    recorder = recorder_for(runner) if reported else None
     with explain_machine_errors(plan.cfg):
         metrics = {key: float(value) for key, value in runner.test().items()}
     if runner.rank == 0 and not options.format_only:
         path = Path(options.out) if options.out else Path(plan.cfg.work_dir) / 'test_metrics.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {'config': options.config, 'checkpoint': options.checkpoint, 'metrics': metrics})
+    if recorder is not None:
+        report_test(runner, recorder, metrics, options.checkpoint, threshold_in(meta), plan.lines)
     shutdown_distributed(runner)
     return metrics
 

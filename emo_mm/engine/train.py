@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from emo_mm.data.splits import count
 from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.plan import plan_training
 from emo_mm.errors import UserError
@@ -14,6 +15,9 @@ from emo_mm.errors import UserError
 if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.runner import Runner
+
+
+FEW_STEPS = 500  # with fewer, a detector from random weights finds next to nothing (docs/own_data.md)
 
 
 def train(options: TrainOptions) -> dict[str, Any]:
@@ -32,13 +36,13 @@ def train(options: TrainOptions) -> dict[str, Any]:
         plan.show()
         return {}
     fetch_weights(plan.cfg)
-    return _run(plan.cfg, plan.lines)
+    return _run(plan.cfg, plan.lines, not options.no_report)
 
 
-def _run(cfg: Config, lines: list[str]) -> dict[str, Any]:
+def _run(cfg: Config, lines: list[str], with_report: bool) -> dict[str, Any]:
     """Train as a config says, and report."""
     from emo_mm.engine.guard.machine import explain_machine_errors
-    from emo_mm.engine.report import write_report
+    from emo_mm.engine.reports.training import report_training
     from emo_mm.engine.resume.signals import TrainingStopped
     from emo_mm.engine.runner import build_runner, shutdown_distributed
     from emo_mm.weights.loading import unwrapped
@@ -48,6 +52,7 @@ def _run(cfg: Config, lines: list[str]) -> dict[str, Any]:
     _drop_single_last_image(runner)
     _take_single_images(runner)
     _fit_warm_up(runner)
+    _tell_of_few_steps(runner)
     start = time.monotonic()
     try:
         with explain_machine_errors(cfg):
@@ -57,9 +62,10 @@ def _run(cfg: Config, lines: list[str]) -> dict[str, Any]:
         raise
     if runner.distributed:
         _check_ranks_agree(runner)
-    report = write_report(runner, unwrapped(runner.model), seconds=time.monotonic() - start)
+    seconds = time.monotonic() - start
+    metrics = report_training(runner, unwrapped(runner.model), seconds, lines if with_report else None)
     shutdown_distributed(runner)
-    return report
+    return metrics
 
 
 def check_buildable(cfg: Config) -> None:
@@ -159,18 +165,37 @@ def _fit_warm_up(runner: Runner) -> None:
     from emo_mm.engine.warm_up import fit_warm_up
 
     schedulers = runner.param_schedulers
-    loader, length = runner._train_dataloader, runner.cfg.train_cfg
-    iterations = length.get('max_iters')
+    iterations = _iterations(runner)
     if iterations is None:
-        if isinstance(loader['dataset'], dict):  # a sampler of its own, which decides how long an epoch is
-            return
-        images = -(-len(loader['dataset']) // runner.world_size)
-        per_epoch = images // loader['batch_size'] if loader.get('drop_last') else -(-images // loader['batch_size'])
-        iterations = length.max_epochs * max(per_epoch, 1)
+        return
     several = schedulers if isinstance(schedulers, list) else [schedulers]
     dicts = [one for one in several if isinstance(one, dict)]
     for line in fit_warm_up(dicts, iterations):
         runner.logger.info(line)
+
+
+def _tell_of_few_steps(runner: Runner) -> None:
+    """Say that a training is too short for a network to learn much, where it is, and how it gets longer."""
+    iterations, length = _iterations(runner), runner.cfg.train_cfg
+    if iterations is None or iterations >= FEW_STEPS:
+        return
+    flag, present = ('--iters', iterations) if length.get('max_iters') else ('--epochs', length.max_epochs)
+    advised = -(-FEW_STEPS * present // iterations)
+    runner.logger.warning(
+        f'{count(iterations, "iteration")} in the whole training are few to learn from; {flag} {advised} would be '
+        f'{FEW_STEPS} of them'
+    )
+
+
+def _iterations(runner: Runner) -> int | None:
+    """Return the iterations of the whole training; None where a sampler of its own decides how long an epoch is."""
+    loader, length = runner._train_dataloader, runner.cfg.train_cfg
+    iterations: int | None = length.get('max_iters')
+    if iterations is not None or isinstance(loader['dataset'], dict):
+        return iterations
+    images = -(-len(loader['dataset']) // runner.world_size)
+    per_epoch = images // loader['batch_size'] if loader.get('drop_last') else -(-images // loader['batch_size'])
+    return int(length.max_epochs * max(per_epoch, 1))
 
 
 def _check_ranks_agree(runner: Runner) -> None:

@@ -26,8 +26,8 @@ class PredictOptions:
         save_masks: Save label maps as PNG.
         coco_ids: COCO annotation file whose numbers of images and classes are used in ``results.json``.
         batch: Images that the network gets at once.
-        score_threshold: Boxes must score higher; if not given 0.3, or with ``--coco-ids``, whose results are for an
-            evaluation, the threshold of the model.
+        score_threshold: Boxes must score higher; if not given what the training found best, or 0.3 where it noted
+            nothing; with ``--coco-ids``, whose results are for an evaluation, the least score that the model gives.
         compiled: Compile a PyTorch model: it takes a minute, and is faster then.
 
     Raises:
@@ -57,9 +57,12 @@ class PredictOptions:
         """Whether results are saved; if not, each is printed as a line."""
         return self.save_json or self.save_images or self.save_masks
 
-    @property
-    def threshold(self) -> float | None:
-        """The score threshold that applies; None for the model's own."""
-        if self.score_threshold is None and self.coco_ids is None:
-            return DISPLAY_THRESHOLD
-        return self.score_threshold
+    def threshold_for(self, noted: float | None) -> float | None:
+        """Return the score threshold that applies; None for the least score that the model gives.
+
+        Args:
+            noted: The one that the training found best; None if it noted none.
+        """
+        if self.score_threshold is not None or self.coco_ids is not None:
+            return self.score_threshold
+        return DISPLAY_THRESHOLD if noted is None else noted

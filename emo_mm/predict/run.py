@@ -86,9 +86,11 @@ def open_predictor(options: PredictOptions) -> Predictor:
     """
     # standard output is for the results; toolboxes log to it
     with redirect_stdout(sys.stderr):
-        return load_predictor(
-            options.model, options.weights, options.batch, options.threshold, compiled=options.compiled
-        )
+        predictor = load_predictor(options.model, options.weights, options.batch, compiled=options.compiled)
+    threshold = options.threshold_for(predictor.metadata.display_threshold)
+    if threshold is not None:
+        predictor.keep_above(threshold)
+    return predictor
 
 
 def open_writer(options: PredictOptions, predictor: Predictor) -> Writer:

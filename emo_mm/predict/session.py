@@ -18,6 +18,7 @@ from emo_mm.runtime.metadata import FORMAT_VERSION, OUTPUT_NAMES, InputSpec, Met
 from emo_mm.runtime.predictor import Predictor
 from emo_mm.tasks import TASK_OF_SCOPE, TASKS
 from emo_mm.version import __version__
+from emo_mm.weights.checkpoint import threshold_in
 
 
 def torch_predictor(
@@ -113,4 +114,5 @@ def torch_metadata(loaded: LoadedModel, batch: int | None = None) -> Metadata:
         nms=nms_of(loaded.cfg),
         align_corners=bool(getattr(loaded.model, 'align_corners', False)),
         weights_sha256=loaded.weights_sha256,
+        display_threshold=threshold_in(loaded.meta) if task.finds_boxes else None,
     )

@@ -13,9 +13,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from PIL import Image, ImageDraw, ImageFont
 
 from emo_mm.runtime.colours import Colour, class_colours
@@ -32,6 +29,7 @@ _RIGHT: Colour = (58, 145, 80)
 _WRONG: Colour = (214, 40, 40)
 _GAP = 8
 _LINE = 20  # height of a line of text in pixels
+_FILLED = 0.35  # share of the colour of a class inside an outline
 _CROWDED = 12  # with more boxes than this, frames and names are drawn finer
 
 
@@ -109,7 +107,13 @@ def detection_sheet(
 def _draw_boxes(
     image: np.ndarray, boxes: Boxes, classes: Sequence[str], colours: Sequence[Colour], tile: int, crowded: bool
 ) -> Image.Image:
-    picture, scale = _to_tile(image, tile)
+    return _on_tile(*_to_tile(image, tile), boxes, classes, colours, crowded)
+
+
+def _on_tile(
+    picture: Image.Image, scale: float, boxes: Boxes, classes: Sequence[str], colours: Sequence[Colour], crowded: bool
+) -> Image.Image:
+    """Draw boxes into a picture that was scaled by a factor."""
     _check_labels(boxes.labels, classes)
     scores = [''] * len(boxes.labels) if boxes.scores is None else [f' {score:.2f}' for score in boxes.scores]
     rows = zip((boxes.xyxy * scale).tolist(), boxes.labels, scores, strict=True)
@@ -261,46 +265,109 @@ def classification_sheet(
     _save(_lay_out(cells, [], columns, title), out_png)
 
 
-def confusion_matrix_figure(
-    matrix: np.ndarray, classes: Sequence[str], out_png: str | Path, *, title: str = 'Confusion matrix'
-) -> None:
-    """Draw a confusion matrix: counts as numbers, the share of each true class as colour.
+# --- the truth alone --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place on a sheet.
+
+    Attributes:
+        pictures: Pictures side by side.
+        captions: A line under each of them.
+        fault: Whether something is wrong with what it shows; the captions are red then.
+    """
+
+    pictures: tuple[Image.Image, ...]
+    captions: tuple[str, ...]
+    fault: bool = False
+
+
+def boxes_picture(
+    image: np.ndarray,
+    boxes: Boxes,
+    outlines: Sequence[Sequence[Sequence[float]]],
+    classes: Sequence[str],
+    colours: Sequence[Colour],
+    *,
+    tile: int = 320,
+) -> Image.Image:
+    """Return a picture with its true boxes and the outlines of what is in them.
 
     Args:
-        matrix: Counts, shape (classes, classes): row the true class, column the predicted one.
-        classes: Name of each class index.
-        out_png: File to write; its folder is made when absent.
-        title: Line above the matrix; the accuracy is added to it.
-
-    Raises:
-        ValueError: The matrix is not square or does not fit the classes.
+        image: The picture.
+        boxes: Its boxes.
+        outlines: Polygons of each box, x and y in turn, in pixels of the picture; none where it has no outline.
+        classes: Name of each label.
+        colours: Colour of each label.
+        tile: Width of the picture on the sheet in pixels.
     """
-    count = len(classes)
-    if matrix.shape != (count, count):
-        raise ValueError(f'the confusion matrix has shape {matrix.shape} for {count} classes')
-    totals = matrix.sum(axis=1, keepdims=True)
-    share = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    side = min(3.2 + 0.55 * count, 16)
-    figure = Figure(figsize=(side + 0.8, side), dpi=110, layout='constrained')
-    FigureCanvasAgg(figure)  # binds the figure to this backend alone, whatever the process has chosen
-    axes = figure.subplots()
-    shown = axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
-    figure.colorbar(shown, ax=axes, label='share of the true class', shrink=0.8)
-    if count <= 30:
-        texts, fonts = zip(*(drawable(name, _font(10)) for name in classes), strict=True)
-        axes.set_xticks(range(count), texts, rotation=45, ha='right', rotation_mode='anchor', parse_math=False)
-        axes.set_yticks(range(count), texts, parse_math=False)
-        for tick, font in zip([*axes.get_xticklabels(), *axes.get_yticklabels()], (*fonts, *fonts), strict=True):
-            tick.set_fontproperties(FontProperties(fname=font.path, size=10))
-        for row, column in np.ndindex(count, count):
-            if matrix[row, column]:
-                ink = 'white' if share[row, column] > 0.55 else '#222222'
-                axes.text(column, row, f'{matrix[row, column]:g}', ha='center', va='center', color=ink, fontsize=9)
-    accuracy = np.trace(matrix) / max(matrix.sum(), 1)
-    axes.set(xlabel='predicted', ylabel='true', title=f'{title} (accuracy {accuracy:.1%})')
-    out_png = Path(out_png)
-    out_png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_png)
+    picture, scale = _to_tile(image, tile)
+    filled = picture.copy()
+    draw = ImageDraw.Draw(filled)
+    for label, polygons in zip(boxes.labels, outlines, strict=True):
+        for points in polygons:
+            draw.polygon([scale * value for value in points], fill=colours[label])
+    blended = Image.blend(picture, filled, _FILLED)
+    return _on_tile(blended, scale, boxes, classes, colours, len(boxes.labels) > _CROWDED)
+
+
+def mask_pictures(
+    image: np.ndarray, mask: np.ndarray, colours: Sequence[Colour], *, tile: int = 320
+) -> tuple[Image.Image, Image.Image]:
+    """Return a picture, and the same with its mask laid over it.
+
+    Args:
+        image: The picture.
+        mask: Label of each pixel, (height, width), uint8; 255 is ignored and darkened.
+        colours: Colour of each label up to the largest.
+        tile: Width of each picture on the sheet in pixels.
+    """
+    table = np.zeros((256, 3), np.uint8)
+    table[:IGNORED] = np.asarray(colours, np.uint8).reshape(-1, 3)[:IGNORED]
+    picture, _ = _to_tile(image, tile)
+    small = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
+    return picture, Image.fromarray(_overlay(np.asarray(picture), np.asarray(small), table))
+
+
+def square_picture(image: np.ndarray, *, tile: int = 160) -> Image.Image:
+    """Return a square with a picture scaled into it."""
+    picture, _ = _to_tile(image, tile, square=True)
+    square = Image.new('RGB', (tile, tile), _PAPER)
+    square.paste(picture, ((tile - picture.width) // 2, (tile - picture.height) // 2))
+    return square
+
+
+def truth_sheet(
+    cells: Sequence[Cell],
+    *,
+    columns: int,
+    headings: Sequence[str] = (),
+    title: str = '',
+    legend: Sequence[tuple[str, Colour]] = (),
+) -> Image.Image:
+    """Return a sheet of pictures with a line of text under each.
+
+    Args:
+        cells: The pictures.
+        columns: Cells side by side.
+        headings: Line above each picture of a cell; none where empty.
+        title: Line above everything; none where empty.
+        legend: Names and their colours, below everything.
+    """
+    captioned = [
+        [_captioned(*part, cell.fault) for part in zip(cell.pictures, cell.captions, strict=True)] for cell in cells
+    ]
+    sheet = _lay_out(captioned, headings, columns, title)
+    return _add_legend(sheet, legend) if legend else sheet
+
+
+def _captioned(picture: Image.Image, caption: str, fault: bool) -> Image.Image:
+    canvas = Image.new('RGB', (picture.width, picture.height + _LINE), _PAPER)
+    canvas.paste(picture, (0, 0))
+    centre = (canvas.width / 2, picture.height + _LINE / 2)
+    _draw_fitted(ImageDraw.Draw(canvas), centre, caption, _WRONG if fault else _INK, 11, canvas.width)
+    return canvas
 
 
 # --- common parts -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from emo_mm.errors import UserError, printable
@@ -193,6 +193,8 @@ class Metadata:
         nms: How to select boxes; for detectors, None for others.
         align_corners: Whether resizing of segmentation logits to the input's size aligns the corners.
         weights_sha256: Hash of the tensors that the graph was made from (``content_sha256``); None if not known.
+        display_threshold: Score from which on boxes are best shown, as the training found it; None if not known, and
+            in files of before there was one.
     """
 
     format_version: int
@@ -207,6 +209,7 @@ class Metadata:
     nms: NMS | None
     align_corners: bool
     weights_sha256: str | None
+    display_threshold: float | None = None
 
     def __post_init__(self) -> None:
         version = self.format_version
@@ -218,6 +221,8 @@ class Metadata:
         kinds = task.output_kinds
         _check(self.output.kind in kinds, 'output.kind', self.output.kind, f'{" or ".join(kinds)} with {self.task}')
         _check((self.nms is not None) == task.finds_boxes, 'nms', self.nms, 'given for detectors only')
+        shown = self.display_threshold
+        _check(shown is None or 0 <= shown <= 1, 'display_threshold', shown, '0 to 1, or null')
         if self.output.kind == 'boxes':
             by_level = self.nms is not None and self.nms.nms_pre is not None and self.output.levels is None
             _check(len(self.output.names) == 2 + by_level, 'output.names', self.output.names, 'two, or levels too')
@@ -272,12 +277,13 @@ def _parse(kind: Any, data: Any, where: str) -> Any:
 def _parse_object(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise ValueError(f'{where or "it"} is {_name(data)}; it must be an object')
-    known = [field.name for field in fields(kind)]
-    for what, keys in (('no', set(known) - set(data)), ('an unknown', set(data) - set(known))):
+    known = {field.name for field in fields(kind)}
+    required = {field.name for field in fields(kind) if field.default is MISSING}
+    for what, keys in (('no', required - set(data)), ('an unknown', set(data) - known)):
         if keys:
             raise ValueError(f'{where or "it"} has {what} key {", ".join(sorted(map(str, keys)))[:200]}')
     hints = get_type_hints(kind)
-    return kind(**{key: _parse(hints[key], data[key], f'{where}.{key}'.strip('.')) for key in known})
+    return kind(**{key: _parse(hints[key], value, f'{where}.{key}'.strip('.')) for key, value in data.items()})
 
 
 def _parse_optional(kind: Any, data: Any, where: str) -> Any:

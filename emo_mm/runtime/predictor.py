@@ -72,11 +72,16 @@ class Predictor:
             model = open_session(model, threads, batch=1 if batch_size == 1 else None)
         self.session = model
         self.metadata: Metadata = self.session.metadata
-        if score_threshold is not None and self.metadata.nms is not None:
-            selection = replace(self.metadata.nms, score_threshold=score_threshold)
-            self.metadata = replace(self.metadata, nms=selection)
+        if score_threshold is not None:
+            self.keep_above(score_threshold)
         self.batch_size = min(batch_size, self.metadata.input.batch or batch_size)
         self._threads = threads or available_cores()
+
+    def keep_above(self, score_threshold: float) -> None:
+        """Keep boxes from now on that score higher; models that find no boxes stay as they are."""
+        if self.metadata.nms is not None:
+            selection = replace(self.metadata.nms, score_threshold=score_threshold)
+            self.metadata = replace(self.metadata, nms=selection)
 
     def __call__(self, images: Image | Sequence[Image]) -> Any:
         """Predict.

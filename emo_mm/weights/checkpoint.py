@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from emo_mm.errors import UserError
+from emo_mm.files import atomic_write
 from emo_mm.models.names import CONTAINERS
 from emo_mm.weights.cache import identify
 from emo_mm.weights.download import resolve_weights
 from emo_mm.weights.registry import PublishedWeights
 from emo_mm.weights.untrusted.safe import METADATA_KEY, safe_load
 
+_THRESHOLD = 'score_threshold'  # in what emo_mm adds to ``meta``
 _BACKBONES = ('EMO', 'EMOv2', 'emo_mm.EMO', 'emo_mm.EMOv2')
 
 
@@ -82,6 +84,27 @@ def read_checkpoint(spec: str | PathLike[str]) -> Checkpoint:
     if expected is not None and expected != content_sha256(state_dict):
         raise UserError(f'{path} is damaged: its tensors do not match its content hash; copy or download it again')
     return Checkpoint(path, state_dict, meta, layout, identify(path))
+
+
+def threshold_in(meta: Mapping[str, Any]) -> float | None:
+    """Return the score from which on boxes are best shown, as the training found it; None if ``meta`` has none."""
+    found = meta.get(METADATA_KEY, {}).get(_THRESHOLD)
+    fits = isinstance(found, (int, float)) and not isinstance(found, bool) and 0 <= found <= 1
+    return float(found) if fits else None
+
+
+def note_threshold(path: Path, threshold: float) -> None:
+    """Write into a checkpoint from which score on boxes are best shown; the file is complete at any time.
+
+    Raises:
+        UserError: If the file cannot be loaded.
+        OSError: If it cannot be written; the former one stays.
+    """
+    content = safe_load(path)
+    meta = content.setdefault('meta', {})
+    meta[METADATA_KEY] = {**meta.get(METADATA_KEY, {}), _THRESHOLD: threshold}
+    with atomic_write(path) as file:
+        torch.save(content, file)
 
 
 def content_sha256(state_dict: Mapping[str, Tensor]) -> str:

@@ -1,5 +1,6 @@
 """A training through the command line: what it leaves, how it resumes, and what it refuses."""
 
+import csv
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from mmengine.config import Config
 from emo_mm.data.shapes.generate import generate
 from emo_mm.engine.train import fetch_weights
 from emo_mm.errors import UserError
+from emo_mm.weights.checkpoint import threshold_in
 
 pytestmark = pytest.mark.toolbox
 
@@ -63,6 +65,32 @@ def test_a_training_leaves_checkpoints_metrics_curves_and_pictures(run):
     assert '8/8' in done.stderr  # the progress bar, over both epochs
 
 
+def test_the_report_is_one_page_with_the_figures_of_each_class_as_json_and_csv_too(run):
+    work_dir, _ = run
+    metrics, report = (json.loads((work_dir / f'{name}.json').read_text()) for name in ('metrics', 'report'))
+    assert report['metrics'] == metrics['best']
+    ap = [row['AP'] for row in report['classes'] if row['AP'] is not None]
+    assert sum(ap) / len(ap) == pytest.approx(metrics['best']['coco/bbox_mAP'], abs=6e-4)  # the toolbox rounds
+    with (work_dir / 'report.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['class'] for row in rows] == ['circle', 'square', 'triangle', 'star']
+    page = (work_dir / 'report.html').read_text()
+    assert 'train: annotations/instances_train.json: 8 of 8 images found' in page
+    assert '--data-root' in report['command']
+    assert 'src="http' not in page
+
+
+def test_the_best_threshold_is_in_the_checkpoint_and_prediction_uses_it(run, shapes, run_cli, tmp_path):
+    work_dir, _ = run
+    report = json.loads((work_dir / 'report.json').read_text())
+    best = work_dir / report['checkpoint']
+    assert threshold_in(torch.load(best, weights_only=True)['meta']) == report['threshold'] == report['best_threshold']
+    image = next((shapes / 'images' / 'val').iterdir())
+    result = run_cli('predict', image, '--model', best, '--save-json', '--out', tmp_path / 'p')
+    assert result.code == 0, result.err
+    assert f'above {report["threshold"]:g}' in result.err
+
+
 def test_settings_and_environment_are_in_the_log_file_only(run):
     work_dir, done = run
     (log,) = work_dir.glob('*/*.log')
@@ -90,6 +118,8 @@ def test_testing_its_checkpoint_repeats_its_figures(run, shapes, run_cli, tmp_pa
     written = json.loads((tmp_path / 'out.json').read_text())
     trained = json.loads((work_dir / 'metrics.json').read_text())
     assert written['metrics']['coco/bbox_mAP'] == pytest.approx(trained['last']['coco/bbox_mAP'], abs=2e-3)
+    report = json.loads((tmp_path / 'test_report.json').read_text())
+    assert report['metrics'] == written['metrics']
     assert list((tmp_path / 'show').rglob('*.jpg')) or list((tmp_path / 'show').rglob('*.png'))
 
 

@@ -24,11 +24,17 @@ def test_a_number_out_of_range_is_refused(field, value):
 
 
 @pytest.mark.parametrize(
-    ('options', 'threshold'),
-    [({}, 0.3), ({'coco_ids': 'a.json'}, None), ({'coco_ids': 'a.json', 'score_threshold': 0.1}, 0.1)],
+    ('options', 'noted', 'threshold'),
+    [
+        ({}, None, 0.3),
+        ({}, 0.42, 0.42),
+        ({'score_threshold': 0.1}, 0.42, 0.1),
+        ({'coco_ids': 'a.json'}, 0.42, None),
+        ({'coco_ids': 'a.json', 'score_threshold': 0.1}, None, 0.1),
+    ],
 )
-def test_the_threshold_suits_looking_or_an_evaluation(options, threshold):
-    assert PredictOptions(['a.png'], 'm', **options).threshold == threshold
+def test_the_threshold_suits_looking_or_an_evaluation(options, noted, threshold):
+    assert PredictOptions(['a.png'], 'm', **options).threshold_for(noted) == threshold
 
 
 def test_a_tally_counts_images_and_boxes():

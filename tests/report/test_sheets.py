@@ -7,7 +7,6 @@ from PIL import Image
 from emo_mm.report.sheets import (
     Boxes,
     classification_sheet,
-    confusion_matrix_figure,
     detection_sheet,
     segmentation_sheet,
 )
@@ -141,25 +140,3 @@ def test_classification_sheet_names_what_is_wrong(tmp_path):
         classification_sheet([plain()], [0], [0], [0.5, 0.5], CLASSES, tmp_path / 'a.png')
     with pytest.raises(ValueError, match='label 2 has no class'):
         classification_sheet([plain()], [0], [2], [0.5], CLASSES, tmp_path / 'a.png')
-
-
-def test_confusion_matrix_is_darkest_where_all_of_a_class_went(tmp_path):
-    diagonal, shifted = tmp_path / 'a.png', tmp_path / 'b.png'
-    confusion_matrix_figure(np.array([[9, 0], [0, 4]]), CLASSES, diagonal)
-    confusion_matrix_figure(np.array([[0, 9], [4, 0]]), CLASSES, shifted)
-    darkest = (8, 48, 107)  # the end of matplotlib's Blues
-    for path, left_is_first in ((diagonal, True), (shifted, False)):
-        picture = read(path)
-        matrix_part = where(picture, darkest)[:, : picture.shape[1] * 3 // 4]
-        columns = np.nonzero(matrix_part[: picture.shape[0] // 3])[1]
-        far_side = np.nonzero(matrix_part[picture.shape[0] // 2 :])[1]
-        assert (np.median(columns) < np.median(far_side)) == left_is_first
-    confusion_matrix_figure(np.zeros((40, 40), int), [str(index) for index in range(40)], tmp_path / 'large.png')
-    with pytest.raises(ValueError, match=r'shape \(2, 3\) for 2 classes'):
-        confusion_matrix_figure(np.zeros((2, 3)), CLASSES, tmp_path / 'c.png')
-
-
-def test_names_of_any_script_and_with_signs_of_mathematics_are_drawn(tmp_path):
-    names = ('Кот', '$a', 'a_b$', '100%')
-    confusion_matrix_figure(np.eye(4, dtype=np.int64), names, tmp_path / 'matrix.png')
-    assert (tmp_path / 'matrix.png').is_file()
