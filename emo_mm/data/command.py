@@ -11,9 +11,11 @@ from emo_mm.arguments import Argument, add_options, read_options
 from emo_mm.data.convert.options import EXCEPTIONS as CONVERT
 from emo_mm.data.convert.options import FormatOptions
 from emo_mm.data.shapes.command import ShapesOptions
+from emo_mm.data.show.options import EXCEPTIONS as SHOW
+from emo_mm.data.show.options import ShowOptions
 
 NAME = 'data'
-HELP = 'make the demonstration data set, or convert a data set'
+HELP = 'look at a data set, convert one, or make the demonstration data set'
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ KINDS = (
         FormatOptions,
         'emo_mm.data.convert.command:convert',
         CONVERT,
+    ),
+    Kind(
+        'show',
+        'sheets of the truth and a page of statistics, before training',
+        ShowOptions,
+        'emo_mm.data.show.command:show',
+        SHOW,
     ),
 )
 

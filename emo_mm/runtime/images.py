@@ -143,6 +143,12 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if swaps_sides(image) else (width, height)
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Return an opened image turned as its EXIF data say."""
+    turn = _UPRIGHT.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
 def _tell_of_others(image: Image.Image, data: bytes, name: str) -> None:
     """Warn of pages or frames beyond the first, which are not used."""
     if image.format not in _SEVERAL:
@@ -157,9 +163,7 @@ def _tell_of_others(image: Image.Image, data: bytes, name: str) -> None:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    turn = _UPRIGHT.get(orientation(image))
-    if turn is not None:
-        image = image.transpose(turn)
+    image = upright(image)
     if image.mode.startswith('I'):
         # 16 bits, which Pillow may hold as 32: the upper 8 are kept, as libpng and OpenCV do
         grey = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)

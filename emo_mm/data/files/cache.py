@@ -106,6 +106,7 @@ def known_answers() -> Iterator[CheckCache]:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Folder and name of a file, whatever the working directory."""
-    folder, _, name = str(Path(path).absolute()).rpartition('/')
+    """Folder and name of a file, whatever the working directory; bytes that are no text as escapes."""
+    known = str(Path(path).absolute()).encode(errors='backslashreplace').decode()
+    folder, _, name = known.rpartition('/')
     return folder, name
