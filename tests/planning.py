@@ -62,7 +62,7 @@ def check_data(cfg, training=True, tolerant=False):
 
 
 def repair_data(cfg, training=True):
-    change = checks.repair_data(read_view(cfg, 'train' if training else 'test'), write=True)
+    change = checks.repair_data(read_view(cfg, 'train' if training else 'test'))
     apply_edits(cfg, change.edits)
     return list(change.lines)
 

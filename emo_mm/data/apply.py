@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
 from emo_mm.config.edits import Change, Edit
 from emo_mm.config.view import ConfigView
 from emo_mm.data.checks import check_readings, readings_of
+from emo_mm.data.derived import derived_folder
 from emo_mm.data.layouts import layout_of_folder
-from emo_mm.data.layouts.base import DERIVED, Reading
+from emo_mm.data.layouts.base import Reading
 from emo_mm.data.splits import SPLITS, DataRequest
 from emo_mm.errors import UserError
 
 
-def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, write: bool = True) -> Change:
+def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -> Change:
     """Put own data into a config: roots, files, classes, heads and evaluators follow from what the data hold.
 
     A tree that has the layout and the classes which the config expects only moves the root. A training needs train and
@@ -24,8 +24,6 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, w
         view: The config.
         request: What the user gave.
         tolerant: Whether faults of single images and annotations are left to ``check_content``.
-        write: Whether to write what the config reads in place of the user's files, if anything, to the work directory;
-            a dry run does not.
 
     Returns:
         The edits, the lists that they need, and lines to print: counts of matched images and labels, classes, and
@@ -46,12 +44,11 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False, w
         there = [_moved(reading, request) for reading in readings_of(view)]
         return Change((*root, *moved), (*check_readings(view, there, tolerant), *kept))
     validating = bool(view.splits['val'].datasets)
-    derived = Path(view.cfg.get('work_dir') or 'work_dirs').absolute() / DERIVED
+    derived = derived_folder(view.cfg.get('work_dir') or 'work_dirs')
     found = layout.resolve(request, view.training, tolerant, validating, derived)
     told = found.lines()
     found, files = layout.settle(found, derived)
-    if write:
-        layout.write(found, tolerant)
+    layout.write(found, tolerant)
     edits = [edit for reading in readings for edit in layout.point(reading, found, found.split(reading.split))]
     rest = layout.finish(view, found)
     lines = (*told, *rest.lines)

@@ -13,10 +13,11 @@ from pathlib import Path
 from emo_mm.config.edits import Change, join
 from emo_mm.config.parts import type_name
 from emo_mm.config.view import ConfigView, SplitView
+from emo_mm.data.derived import derived_folder
 from emo_mm.data.faults import Content, summary, table, write_list
 from emo_mm.data.files.cache import CheckCache, known_answers
 from emo_mm.data.layouts import layout_of_reading, layouts_of
-from emo_mm.data.layouts.base import DERIVED, Reading
+from emo_mm.data.layouts.base import Reading
 from emo_mm.data.splits import count
 from emo_mm.errors import UserError
 from emo_mm.tasks import TASK_OF_SCOPE
@@ -110,17 +111,16 @@ def _tree(paths: Sequence[str], indent: str = '    ') -> list[str]:
 
 
 # --- can the toolbox read it as it is
-def repair_data(view: ConfigView, write: bool) -> Change:
+def repair_data(view: ConfigView) -> Change:
     """Let a run read repaired copies of lists that the toolbox cannot read as they are; most need none.
 
     Args:
         view: The config. Its work directory gets the copies.
-        write: Whether to write them; if not, they are only told of.
     """
-    folder = Path(view.cfg.work_dir) / DERIVED
+    folder = derived_folder(view.cfg.work_dir)
     readings = [(reading, layout_of_reading(reading)) for reading in readings_of(view)]
     return join(
-        layout.repaired(view, reading, folder / f'{index}_{reading.split}', write)
+        layout.repaired(view, reading, folder / f'{index}_{reading.split}')
         for index, (reading, layout) in enumerate(readings)
         if layout is not None
     )
@@ -157,7 +157,7 @@ def check_content(view: ConfigView, check: str = 'quick', policy: str = 'error')
         ways = 'Fix them, leave them out with --bad-data skip, or go without this check by --skip-check.'
         raise UserError('\n'.join([f'the data have {summary(faults)} ({checked})', *shown, ways]))
     left = [
-        _leave_out(view, reading, content, folder / DERIVED / f'{index}_{reading.split}')
+        _leave_out(view, reading, content, derived_folder(folder) / f'{index}_{reading.split}')
         for index, (reading, content) in enumerate(found)
         if content.serious
     ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.config.edits import Change, apply_edits
 from emo_mm.config.names import get_config
 from emo_mm.config.view import Purpose, check_parts, read_view
 from emo_mm.config.widths import check_widths
+from emo_mm.data.derived import derived_elsewhere, derived_folder
 from emo_mm.engine.options import EvaluateOptions, RunOptions, TrainOptions
 from emo_mm.engine.overrides import merge
 from emo_mm.engine.steps import (
@@ -95,11 +97,13 @@ class Plan:
         cfg: The config.
         lines: What to print about the data and the decisions taken.
         edits: A line for each setting that was changed.
+        scratch: In a dry run, the folder for what a run would write for itself to read; it goes with the plan.
     """
 
     cfg: Config
     lines: list[str]
     edits: list[str]
+    scratch: TemporaryDirectory[str] | None = None
 
     def show(self) -> None:
         """Print the lines and the edits, as a dry run does."""
@@ -112,8 +116,13 @@ class Plan:
 
     def and_then(self, steps: Sequence[Step], options: RunOptions, purpose: Purpose) -> Plan:
         """Return the plan with more steps taken."""
-        lines, edits = take(self.cfg, steps, options, purpose)
-        return Plan(self.cfg, self.lines + lines, self.edits + edits)
+        scratch = None if self.scratch is None else Path(self.scratch.name)
+        with derived_elsewhere(scratch):
+            lines, edits = take(self.cfg, steps, options, purpose)
+        if scratch is not None:  # told as it will be
+            there = derived_folder(self.cfg.work_dir).as_posix()
+            lines, edits = ([line.replace(scratch.as_posix(), there) for line in told] for told in (lines, edits))
+        return Plan(self.cfg, self.lines + lines, self.edits + edits, self.scratch)
 
 
 def plan_training(options: TrainOptions) -> Plan:
@@ -150,7 +159,8 @@ def plan_run(options: RunOptions, purpose: Purpose) -> Plan:
     check_parts(cfg, purpose)
     check_widths(cfg)
     merged = [f'{key}: set to {value!r} by --cfg-options' for key, value in options.cfg_options.items()]
-    return Plan(cfg, [], merged).and_then(RUN, options, purpose)
+    scratch = TemporaryDirectory(ignore_cleanup_errors=True) if options.dry_run else None
+    return Plan(cfg, [], merged, scratch).and_then(RUN, options, purpose)
 
 
 def take(cfg: Config, steps: Sequence[Step], options: RunOptions, purpose: Purpose) -> tuple[list[str], list[str]]:
@@ -165,8 +175,8 @@ def take(cfg: Config, steps: Sequence[Step], options: RunOptions, purpose: Purpo
         change = step(read_view(cfg, purpose), options)
         edits += apply_edits(cfg, change.edits)
         lines += change.lines
-        if change.files and not options.dry_run:
-            data.write_files(change.files, Path(cfg.work_dir))
+        if change.files:
+            data.write_files(change.files, None if options.dry_run else Path(cfg.work_dir))
     return lines, edits
 
 

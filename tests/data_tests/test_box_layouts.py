@@ -94,6 +94,19 @@ def test_a_dry_run_counts_and_writes_nothing(root: Path) -> None:
     assert not (root.parent / 'run').exists()
 
 
+@pytest.mark.parametrize('name', ['classes.txt', 'labels.txt'])
+def test_names_in_labels_come_in_the_order_of_a_list_if_it_has_them_all(root: Path, name: str) -> None:
+    voc(root)
+    (root / name).write_text('dog\ncat\nbird\n')
+    cfg, lines = load_run_config(options(root), training=True)
+    assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == ('dog', 'cat', 'bird')
+    assert any(f'3 classes from {name}' in line for line in lines)
+    (root / name).write_text('dog\n')
+    cfg, lines = load_run_config(options(root), training=True)
+    assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == ('cat', 'dog')
+    assert any(f'{name} is not used: it lacks cat' in line for line in lines)
+
+
 def test_a_test_alone_numbers_the_classes_as_the_training_did(root: Path) -> None:
     voc_folders(root)
     (root / 'val' / 'd.xml').unlink()  # the only one with a dog

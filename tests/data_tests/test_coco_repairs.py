@@ -113,7 +113,7 @@ def test_a_dry_run_tells_of_the_copy_and_writes_nothing(tmp_path: Path) -> None:
     request = write_coco(tmp_path / 'data', content)
     run = TrainOptions(CONFIG, work_dir=str(tmp_path / 'run'), data=request, dry_run=True)
     _, lines = load_run_config(run, training=True)
-    assert any('the run reads a repaired copy' in line for line in lines)
+    assert any('read from a repaired copy' in line for line in lines)
     assert not (tmp_path / 'run').exists()
 
 

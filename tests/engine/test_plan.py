@@ -2,8 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
+from box_trees import yolo
+from data_trees import annotations, write_masks, write_split
 from mmengine.config import Config
+from PIL import Image
 
 from emo_mm.cli import main
 from emo_mm.config.names import get_config
@@ -117,3 +121,38 @@ def test_a_dry_run_refuses_what_a_training_would(shapes, tmp_path, monkeypatch, 
     said = capsys.readouterr().err
     assert words in said
     assert 'Traceback' not in said
+
+
+def _one_file(root):
+    write_split(root / 'annotations.json', root / 'images', annotations(images=10))
+
+
+def _colour_masks(root):
+    write_masks(root, 'sky\nroad\n')
+    for path in root.rglob('*.png'):
+        if 'ann' in path.parts[-3] or 'mask' in path.parts[-3]:
+            Image.fromarray(np.array([[0, 0, 9], [9, 0, 0]], np.uint8)[np.array(Image.open(path)) % 2]).save(path)
+    (root / 'class_dict.csv').write_text('name,r,g,b\nsky,0,0,9\nroad,9,0,0\n')
+    (root / 'CLASSES.txt').unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ('build', 'config', 'options'),
+    [
+        (yolo, 'ssdlite_emo_1m_demo', ['--anchors', 'auto']),
+        (_one_file, 'ssdlite_emo_1m_demo', ['--split', '0.5/0.5', '--balance']),
+        (_colour_masks, 'deeplabv3_emo_1m_demo', ['--class-weights', 'auto']),
+    ],
+)
+def test_a_dry_run_goes_through_all_steps_on_data_that_a_run_converts(
+    build, config, options, tmp_path, monkeypatch, capsys
+):
+    build(tmp_path / 'data')
+    work = tmp_path / 'empty'
+    work.mkdir()
+    monkeypatch.chdir(work)
+    assert main(['train', config, '--data-root', str(tmp_path / 'data'), *options, '--dry-run']) == 0
+    said = capsys.readouterr().out
+    assert 'nothing was trained or written' in said
+    assert str(work / 'work_dirs' / config / 'checked_data') in said  # and no place that is gone by now
+    assert list(work.iterdir()) == []

@@ -166,6 +166,12 @@ def _describe(target: Path, sets: Mapping[str, BoxSet]) -> None:
     (target / 'data.yaml').write_text('\n'.join([*lines, '']), encoding='utf-8')
 
 
+def _list_classes(target: Path, sets: Mapping[str, BoxSet]) -> None:
+    """Write classes.txt, as VOC itself has no place for the order of the classes."""
+    names = ''.join(f'{name}\n' for name in next(iter(sets.values())).classes)
+    (target / 'classes.txt').write_text(names, encoding='utf-8')
+
+
 def _nothing_more(target: Path, sets: Mapping[str, BoxSet]) -> None:
     """Write nothing."""
 
@@ -187,7 +193,7 @@ class Format:
 
 COCO = Format(_write_coco)
 YOLO = Format(_write_yolo, _describe)
-VOC = Format(_write_voc, one_folder=True)
+VOC = Format(_write_voc, _list_classes, one_folder=True)
 
 
 # --- lines of YOLO

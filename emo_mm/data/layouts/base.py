@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from emo_mm.config.edits import Change, Edit, NewFile, Part
 from emo_mm.config.parts import dataset_classes, image_prefixes, path_in
 from emo_mm.config.view import ConfigView
+from emo_mm.data.derived import DERIVED
 from emo_mm.data.faults import Content
 from emo_mm.data.files.cache import CheckCache
 from emo_mm.data.labelled import LabelledImage
@@ -166,9 +167,6 @@ class Boxes:
     def at(self, chosen: NDArray[Any]) -> Boxes:
         """Return the boxes at some indices, or those that a mask chooses."""
         return Boxes(self.places[chosen], self.images[chosen], self.classes[chosen])
-
-
-DERIVED = 'checked_data'  # in the work directory
 
 
 PlaceT = TypeVar('PlaceT')
@@ -502,14 +500,13 @@ class Layout(ABC, Generic[PlaceT, PartT, CheckedT]):
             UserError: If it cannot be read, or nothing can be learned from it.
         """
 
-    def repaired(self, view: ConfigView, reading: Reading, target: Path, write: bool) -> Change:
+    def repaired(self, view: ConfigView, reading: Reading, target: Path) -> Change:
         """Write a repaired copy of the list of a data set that the toolbox cannot read as it is, and read that instead.
 
         Args:
             view: The config.
             reading: The data set.
             target: A folder for the copy, made if absent; the data themselves stay as they are.
-            write: Whether to write it; if not, only tell of it.
         """
         return Change()
 

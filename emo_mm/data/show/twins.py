@@ -17,7 +17,7 @@ from emo_mm.data.show.files import LOOK, SIDE, FileFacts
 
 SAME = 0.99  # correlation of the looks from which on pictures look the same
 _FLAT = 3.0  # deviation of the brightness below which there is nothing to see
-_STEPS = 8
+_COARSE = 8  # fields to a side by which images are told apart that differ much
 _BLOCK = 256  # images that are compared with the others at once
 
 
@@ -61,30 +61,31 @@ def find_twins(facts: Sequence[FileFacts], part_of: NDArray[np.int64], parts: in
 
 
 def _same_bytes(facts: Sequence[FileFacts], part_of: NDArray[np.int64], twins: Twins) -> None:
-    same: dict[str, list[int]] = {}
+    same: dict[str, dict[int, list[int]]] = {}
     for index, one in enumerate(facts):
         if one.digest:
-            same.setdefault(one.digest, []).append(index)
+            same.setdefault(one.digest, {}).setdefault(int(part_of[index]), []).append(index)
     for group in same.values():
-        for index in group if len(group) > 1 else ():
-            for part in {int(part_of[other]) for other in group}:
-                other = next((other for other in group if other != index and part_of[other] == part), -1)
+        for index in (index for members in group.values() for index in members):
+            for part, members in group.items():
+                other = next((other for other in members[:2] if other != index), -1)
                 twins.of[index, part], twins.identical[index, part] = other, other >= 0
 
 
 @dataclass(frozen=True)
 class _Looks:
-    """The images that have something to see, ordered so that those that look the same are near each other.
+    """The images that have something to see.
 
     Attributes:
         images: Their indices, (n,).
-        units: Their looks, without the mean of the brightness and of length 1, (n, fields).
-        places: Where they lie along the axis that they differ most on, (n,), ascending.
+        units: Their looks, without the mean of the brightness and of length 1, (n, LOOK).
+        coarse: The same in fewer and larger fields of brightness, on a scale that keeps distances as they are or makes
+            them smaller, (n, fields).
     """
 
     images: NDArray[np.int64]
     units: NDArray[np.float32]
-    places: NDArray[np.float32]
+    coarse: NDArray[np.float32]
 
 
 def _looks(facts: Sequence[FileFacts]) -> _Looks:
@@ -95,41 +96,34 @@ def _looks(facts: Sequence[FileFacts]) -> _Looks:
     seen = brightness.std(axis=1) > _FLAT
     images, units = images[seen], units[seen]
     units /= np.sqrt(np.einsum('ij,ij->i', units, units))[:, None]
-    places = units @ _widest(units)
-    order = np.argsort(places, kind='stable')
-    return _Looks(images[order], units[order], places[order])
-
-
-def _widest(units: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return an axis, of length 1, near the one along which looks differ most; found by power iteration."""
-    axis = np.linspace(-1, 1, units.shape[1], dtype=np.float32)  # bright above, dark below, as many photographs
-    for _ in range(_STEPS):
-        axis = units.T @ (units @ axis) + np.float32(1e-6) * axis
-        axis /= np.linalg.norm(axis)
-    return axis
+    step = SIDE // _COARSE
+    fields = units[:, : SIDE * SIDE].reshape(-1, _COARSE, step, _COARSE, step)
+    return _Looks(images, units, fields.sum(axis=(2, 4)).reshape(-1, _COARSE**2) / step)
 
 
 def _same_look(facts: Sequence[FileFacts], part_of: NDArray[np.int64], twins: Twins) -> None:
     looks = _looks(facts)
-    owners = part_of[looks.images]
-    for rows, window, alike in _compared(looks):
-        for part in np.unique(owners):
-            those = np.where(owners[window] == part, alike, -1)
+    for rows, columns, alike in _near(looks):
+        images, others = looks.images[rows], looks.images[columns]
+        for part in np.unique(part_of[others]):
+            those = np.where(part_of[others] == part, alike, -1)
             best = those.argmax(axis=1)
-            images = looks.images[rows]
             found = (those[np.arange(len(rows)), best] >= SAME) & (twins.of[images, part] < 0)
-            twins.of[images[found], part] = looks.images[window[best[found]]]
+            twins.of[images[found], part] = others[best[found]]
 
 
-def _compared(looks: _Looks) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield rows of images, the images that may look the same as these, and their correlations; -1 with itself."""
-    # looks whose correlation is c lie sqrt(2 - 2c) apart, and no further along any axis
-    reach = np.sqrt(2 - 2 * SAME) + 1e-3
-    for start in range(0, len(looks.images), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(looks.images)))
-        ends = (looks.places[rows[0]] - reach, looks.places[rows[-1]] + reach)
-        first, last = np.searchsorted(looks.places, ends, side='left')
-        window = np.arange(first, last)
-        alike = looks.units[rows] @ looks.units[window].T
-        alike[np.arange(len(rows)), rows - first] = -1
-        yield rows, window, alike
+def _near(looks: _Looks) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
+    """Yield images, those that may look the same as these, and their correlations; -1 with itself."""
+    half = (looks.coarse**2).sum(axis=1, keepdims=True) / 2
+    one = np.ones_like(half)
+    left, right = np.hstack([looks.coarse, half, one]), np.hstack([looks.coarse, -one, -half])
+    # Looks whose correlation is c lie sqrt(2 - 2c) apart. The product is half the square of the distance, below zero.
+    nearest = -(1 - SAME) - 1e-4
+    for start in range(0, len(left), _BLOCK):
+        near = left[start : start + _BLOCK] @ right.T >= nearest
+        np.fill_diagonal(near[:, start:], False)
+        rows, columns = start + np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+        if len(rows):
+            alike = looks.units[rows] @ looks.units[columns].T
+            alike[rows[:, None] == columns] = -1
+            yield rows, columns, alike

@@ -72,10 +72,9 @@ def data_set(view: ConfigView, options: RunOptions) -> Change:
 
     checked = options.check is not None
     if options.data.given:
-        write = not options.dry_run
-        if write:
+        if not options.dry_run:
             check_work_dir(Path(view.cfg.work_dir))
-        return apply_data(view, options.data, tolerant=checked, write=write)
+        return apply_data(view, options.data, tolerant=checked)
     return Change(lines=tuple(check_data(view, tolerant=checked)))
 
 
@@ -86,7 +85,7 @@ def work_dir(view: ConfigView, options: RunOptions) -> Change:
 
 
 def repaired(view: ConfigView, options: RunOptions) -> Change:
-    """Read repaired copies of lists of data that the toolbox cannot read as they are; a dry run writes none.
+    """Read repaired copies of lists of data that the toolbox cannot read as they are.
 
     Raises:
         UserError: If the work directory cannot be written.
@@ -95,7 +94,7 @@ def repaired(view: ConfigView, options: RunOptions) -> Change:
 
     if not options.dry_run:
         check_work_dir(Path(view.cfg.work_dir))
-    return repair_data(view, write=not options.dry_run)
+    return repair_data(view)
 
 
 def content(view: ConfigView, options: RunOptions) -> Change:
@@ -113,19 +112,20 @@ def content(view: ConfigView, options: RunOptions) -> Change:
     return check_content(view, options.check, options.bad_data)
 
 
-def write_files(files: Iterable[NewFile], folder: Path) -> None:
+def write_files(files: Iterable[NewFile], folder: Path | None) -> None:
     """Write what a changed config reads.
 
     Args:
         files: The files.
-        folder: The work directory, below which they lie.
+        folder: The work directory; it must be one that can be written. None in a dry run, whose files lie elsewhere.
 
     Raises:
         UserError: If the work directory cannot be written.
     """
     from emo_mm.data.layouts.base import write_text
 
-    check_work_dir(folder)
+    if folder is not None:
+        check_work_dir(folder)
     for file in files:
         write_text(file.path, file.text)
 

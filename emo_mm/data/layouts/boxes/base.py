@@ -38,12 +38,15 @@ from emo_mm.data.splits import (
     files_under,
     inside,
     locate,
+    read_classes,
     shortlist,
 )
 from emo_mm.data.splitting import Item
 from emo_mm.errors import UserError
 from emo_mm.runtime.colours import class_colours
 
+CLASS_FILES = ('classes.txt', 'labels.txt')  # a name per line, in the order of the labels
+NO_CLASSES = ('_background_',)  # a line of LabelMe's list that names no class of boxes
 IMAGES = (*IMAGE_SUFFIXES, '.tiff', '.webp')
 
 
@@ -167,7 +170,7 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
         return BoxPart(place, self.read_boxes(place))
 
     def agree(self, root: Path, parts: Mapping[str, BoxPart], request: DataRequest, tolerant: bool) -> Names:
-        """Return the classes of all splits: as they are listed, or by the alphabet; or those that the user chose."""
+        """Return the classes of all splits: as a file lists them, or by the alphabet; or those that the user chose."""
         return self.named(root, parts, request, chosen_classes(request))
 
     def named(
@@ -180,8 +183,9 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
             sets += [self.read_boxes(place) for place in rest if place is not None]
         listed = {one.classes for one in sets}
         known = sets[0].classes if len(listed) == 1 else tuple(sorted({name for names in listed for name in names}))
-        classes = known
+        classes, source = _in_listed_order(root, known) if self.names_in_labels else (known, '')
         if chosen is not None:
+            source = ''
             if known and (unknown := [name for name in chosen if name not in known]):
                 raise UserError(
                     f'{root}: has no class {shortlist(unknown)} as asked for by --classes; it has {shortlist(known)}'
@@ -195,7 +199,7 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
                 'give a text file with --classes FILE, one name per line in the order of the labels',
                 Names(tuple(f'class {label}' for label in range(most + 1))),
             )
-        return Names(classes, class_colours(len(classes)))
+        return Names(classes, class_colours(len(classes)), source)
 
     def check(self, root: Path, split: str, part: BoxPart, names: Names, tolerant: bool) -> BoxSplit:
         """Check the split as a COCO file of the same content is checked."""
@@ -270,6 +274,23 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
     def content_of(self, reading: Reading, checked: BoxSplit, check: str, cache: CheckCache | None) -> Content:
         """Check the content in memory, as that of the COCO file is checked."""
         return COCO.content_of(reading, checked, check, cache)
+
+
+def _in_listed_order(root: Path, known: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Return class names in the order of a file that lists them, if there is one, and what is to be said of it.
+
+    Args:
+        root: The folder of the data set.
+        known: The names that the labels have.
+    """
+    path = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
+    if path is None:
+        return known, ''
+    listed = tuple(name for name in read_classes(path) if name not in NO_CLASSES)
+    missing = [name for name in known if name not in listed]
+    if missing:
+        return known, f'the labels ({path.name} is not used: it lacks {shortlist(missing)})'
+    return listed, path.name
 
 
 def _as_coco(found: Found[BoxSplit]) -> Found[CocoSplit]:

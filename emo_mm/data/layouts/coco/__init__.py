@@ -386,10 +386,8 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         left_out = _write_without(_content_of(reading), drops, path)
         return Left(path, left_out, _read_instead(view, reading, path))
 
-    def repaired(self, view: ConfigView, reading: Reading, target: Path, write: bool) -> Change:
+    def repaired(self, view: ConfigView, reading: Reading, target: Path) -> Change:
         """Write what an annotation file should hold where it is not so, for the data set and its evaluator to read."""
-        if not write and not reading.path(reading.dataset['ann_file']).exists():
-            return Change()  # a list that a dry run does not write
         file = _file_of(reading, tolerant=True)
         if not file.repairs and not order_notes(file.classes, reading.classes or ()):
             return Change()
@@ -399,8 +397,6 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         masks = read_annotations(file.path, tolerant=True, masks=_loads_masks(reading)).repairs
         # what concerns boxes was told with what was found
         notes = [f'{reading.split}: note: {note}' for note in masks if note not in plain]
-        if not write:
-            return Change(lines=(*notes, f'{reading.split}: the run reads a repaired copy, {path}'))
         write_text(path, json.dumps(_content_of(reading)))
         line = f'{reading.split}: read from a repaired copy, {path}; {file.path} stays as it is'
         return Change(_read_instead(view, reading, path), (*notes, line))
