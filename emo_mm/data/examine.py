@@ -89,7 +89,8 @@ def _find(layout: Layout, request: DataRequest, split: str, look: str) -> _Part 
     try:
         place = layout.place(request, split)
     except UserError as error:
-        return _fault(split, error, look)
+        divided = layout.divisible and split == 'val' and layout.find(request, 'train') is not None
+        return _fault(split, error, f'{_train(request.root)} --split 0.8/0.2' if divided else look)
     return _read(layout, request.root, split, place)
 
 
@@ -123,9 +124,7 @@ def _check(layout: Layout, root: Path, one: _Part, names: Names, doubt: str) -> 
         return _fault(one.title, error, one.look)
     if content.serious:
         detail = f'{summary(content.faults)}: {shortlist(by_kind(content.serious))}'
-        return Finding(
-            one.title, False, detail, f'emo-mm train CONFIG --data-root {shlex.quote(str(root))} --bad-data skip'
-        )
+        return Finding(one.title, False, detail, f'{_train(root)} --bad-data skip')
     notes = [*checked.notes, *by_kind(content.faults), doubt]
     return Finding(one.title, True, '; '.join([checked.detail(), *filter(None, notes)]))
 
@@ -141,6 +140,10 @@ def _other(layout: Layout, root: Path, split: str, place: Any) -> Finding:
     except UserError as error:
         return _fault(one.title, error, one.look)
     return Finding(one.title, True, '; '.join([checked.detail(), *checked.notes]))
+
+
+def _train(root: Path) -> str:
+    return f'emo-mm train CONFIG --data-root {shlex.quote(str(root))}'
 
 
 def _fault(name: str, error: UserError, look: str) -> Finding:

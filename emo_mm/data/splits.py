@@ -29,7 +29,7 @@ class DataRequest:
 
     Attributes:
         data_root: Folder of the data set. The other paths may be relative to it or to the working directory.
-        train_ann: COCO annotation file of the training split (detection), or its folder of masks (segmentation).
+        train_ann: Labels of the training split: an annotation file, list or folder, as its layout has them.
         train_images: Folder of the training images; for classification the tree of class folders.
         val_ann: Annotation file or folder of masks of the validation split.
         val_images: Folder of the validation images.

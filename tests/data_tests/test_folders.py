@@ -67,7 +67,7 @@ def test_hidden_folders_are_ignored_with_a_note(tmp_path: Path) -> None:
     (tmp_path / 'train' / '.ipynb_checkpoints').mkdir()
     found = FOLDERS.resolve(request)
     assert found.classes == ('glass', 'paper')
-    assert any('ignored, as no classes and no images: .ipynb_checkpoints' in line for line in found.lines())
+    assert any('ignored, as hidden or no folder of images: .ipynb_checkpoints' in line for line in found.lines())
 
 
 def test_images_without_class_folders_are_refused(tmp_path: Path) -> None:

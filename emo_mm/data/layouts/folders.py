@@ -439,9 +439,9 @@ def _notes(part: ClassFolders, classes: Collection[str]) -> list[str]:
         files = f'{count(len(part.unread), "file")} left out, not to be read here: {shortlist(part.unread, 3)}'
         notes.append(f'{part.folder}: {loud}{files}; convert them to .jpg or .png')
     if part.ignored:
-        notes.append(f'{part.folder}: ignored, as no classes and no images: {shortlist(part.ignored, 3)}')
+        notes.append(f'{part.folder}: ignored, as hidden or no folder of images: {shortlist(part.ignored, 3)}')
     if absent := [name for name in classes if not part.files.get(name)]:
-        notes.append(f'{part.source}: no image of {shortlist(absent)}, which are numbered as in train')
+        notes.append(f'{part.source}: no image of {shortlist(absent)}; the classes keep their numbers from train')
     return notes
 
 
