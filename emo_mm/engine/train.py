@@ -182,8 +182,8 @@ def _tell_of_few_steps(runner: Runner) -> None:
     flag, present = ('--iters', iterations) if length.get('max_iters') else ('--epochs', length.max_epochs)
     advised = -(-FEW_STEPS * present // iterations)
     runner.logger.warning(
-        f'{count(iterations, "iteration")} in the whole training are few to learn from; {flag} {advised} would be '
-        f'{FEW_STEPS} of them'
+        f'the whole training has {count(iterations, "iteration")}, few to learn from; {flag} {advised} would make '
+        f'{FEW_STEPS}'
     )
 
 
