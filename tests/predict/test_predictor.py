@@ -84,7 +84,7 @@ def test_the_command_and_the_function_open_a_model_in_one_place(checkpoint, run_
 
     monkeypatch.setattr(run, 'load_predictor', load)
     assert run_cli('predict', tmp_path / 'a.png', '--model', checkpoint, '--batch', '2').code == 0
-    assert asked == {'args': (checkpoint, None, 2, 0.3), 'kwargs': {'compiled': False}}
+    assert asked == {'args': (checkpoint, None, 2), 'kwargs': {'compiled': False}}  # the threshold follows the model
 
 
 @pytest.mark.parametrize(
