@@ -59,6 +59,7 @@ MODELS = LazyRegistry(
         'SSDLiteHead': 'emo_mm.models.heads.ssdlite_head',
         'EMOClsHead': 'emo_mm.models.heads.cls_head',
         'DistilledClassifier': 'emo_mm.models.distilled_classifier',
+        'WeightedCrossEntropyLoss': 'emo_mm.models.weighted_loss',
     },
 )
 HOOKS = LazyRegistry(

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from data_trees import boxes_of_size, write_coco, write_folders, write_masks
 from planning import planned, said
 
@@ -17,6 +18,7 @@ from emo_mm.engine.plan import take
 from emo_mm.engine.steps import devices, hooks, input_size, start
 from emo_mm.engine.steps.balance import balanced_weights
 from emo_mm.errors import UserError
+from emo_mm.registry import MODELS
 
 pytestmark = pytest.mark.toolbox
 DEMOS = {'det': 'ssdlite_emo_1m_demo', 'seg': 'deeplabv3_emo_1m_demo', 'cls': 'emo_1m_demo'}
@@ -120,6 +122,26 @@ def test_class_weights_of_masks_reach_both_heads(roots):
     assert weights == plan.cfg.model.auxiliary_head.loss_decode.class_weight
     assert len(weights) == 3
     assert 'sky' in said(plan, 'class weights')
+    assert plan.cfg.model.decode_head.loss_decode.type == 'emo_mm.WeightedCrossEntropyLoss'
+
+
+@pytest.mark.parametrize('avg_non_ignore', [False, True])
+@pytest.mark.parametrize('ignored', [0, 7, 16])
+def test_the_weighted_loss_is_that_of_torch_whatever_is_ignored(avg_non_ignore, ignored):
+    weights = [0.5, 2.0, 3.0]
+    loss = MODELS.get('emo_mm.WeightedCrossEntropyLoss')(class_weight=weights, avg_non_ignore=avg_non_ignore)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 3, 4, 4, generator=generator, requires_grad=True)
+    labels = torch.randint(3, (1, 4, 4), generator=generator)
+    labels.view(-1)[:ignored] = 255
+    found = loss(logits, labels, ignore_index=255)
+    if ignored < 16:
+        expected = F.cross_entropy(logits, labels, torch.tensor(weights), ignore_index=255)
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    else:
+        assert found.item() == 0
+    found.backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
 
 
 def test_class_weights_of_folders_reach_the_loss_of_the_head(roots):

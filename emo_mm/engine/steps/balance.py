@@ -41,7 +41,7 @@ def class_weights(view: ConfigView, options: TrainOptions) -> Change:
     weights = balanced_weights(counts)
     shown = ', '.join(f'{name} {weight:g}' for name, weight in zip(names, weights, strict=True))
     short = shown if len(weights) <= 20 else f'from {min(weights):g} to {max(weights):g}'
-    edits = tuple(edit for loss in losses for edit in loss.edit(class_weight=weights))
+    edits = tuple(edit for loss in losses for edit in _weighted(view, loss, weights))
     return Change(edits, (f'class weights: {short}',))
 
 
@@ -81,6 +81,12 @@ def _weighted_losses(view: ConfigView) -> list[Part]:
         if kind is not None and 'class_weight' in inspect.signature(kind).parameters:
             found.append(part)
     return found
+
+
+def _weighted(view: ConfigView, loss: Part, weights: list[float]) -> tuple[Edit, ...]:
+    """Return the edits that give a loss its weights, and a type that weights right where pixels are ignored."""
+    pixels = view.task.scope == 'mmseg' and type_name(loss.node) == 'CrossEntropyLoss'
+    return loss.edit(class_weight=weights, **({'type': 'emo_mm.WeightedCrossEntropyLoss'} if pixels else {}))
 
 
 def balance(view: ConfigView, options: TrainOptions) -> Change:
