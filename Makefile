@@ -25,11 +25,15 @@ env-classic:
 demo: env
 	.venv/bin/python tools/demo.py --task $(TASK) $(if $(MODEL),--model $(MODEL))
 
+# A process for each core, and a thread for each process: more threads than cores would wait for each other.
+JOBS ?= $(shell nproc)
+PYTEST = -m pytest -n $(JOBS) --dist loadfile
+
 test: env
-	.venv/bin/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "not slow and not gpu"
 
 test-classic: env-classic
-	.venv-classic/bin/python -m pytest -m "toolbox and not slow and not gpu"
+	OMP_NUM_THREADS=1 .venv-classic/bin/python $(PYTEST) -m "toolbox and not slow and not gpu"
 
 matrix: env
 	.venv/bin/python tools/documents/support_matrix.py $(ROWS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -63,16 +64,25 @@ def write_json(target: Path, content: Any) -> None:
 
     Args:
         target: The place, in an existing folder.
-        content: What ``json`` can write.
+        content: What ``json`` can write. Numbers that are not finite become null, as JSON has no word for them.
 
     Raises:
         OSError: If it cannot be written.
     """
-    text = json.dumps(content, indent=1)
+    text = json.dumps(_finite(content), indent=1, allow_nan=False)
     if target.is_symlink() or (target.exists() and not target.is_file()):
         target.write_text(text, encoding='utf-8')
         return
     write_bytes(target, text.encode())
+
+
+def _finite(content: Any) -> Any:
+    """Return what JSON can hold, with None for each number that is not finite."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def remove_partial_files(folder: Path) -> list[Path]:

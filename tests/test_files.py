@@ -78,3 +78,8 @@ def test_json_goes_through_a_link_to_its_file(tmp_path):
     write_json(link, [1, 2])
     assert link.is_symlink()
     assert json.loads((tmp_path / 'real.json').read_text()) == [1, 2]
+
+
+def test_numbers_that_json_has_no_word_for_are_null(tmp_path):
+    write_json(tmp_path / 'a.json', {'AP': [0.5, float('nan')], 'loss': (float('inf'), 1), 'name': 'NaN'})
+    assert json.loads((tmp_path / 'a.json').read_text()) == {'AP': [0.5, None], 'loss': [None, 1], 'name': 'NaN'}

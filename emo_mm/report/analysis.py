@@ -91,12 +91,13 @@ def plain(values: NDArray[Any]) -> list[Any]:
     return list(numbers.tolist())
 
 
-def often_confused(matrix: NDArray[np.int64], names: tuple[str, ...], most: int = 15) -> Table:
+def often_confused(matrix: NDArray[np.int64], names: tuple[str, ...], known: int, most: int = 15) -> Table:
     """Return the pairs of classes that are confused most often.
 
     Args:
         matrix: Counts, shape (n, n): row the true class, column the predicted one.
         names: Name of each row, and of each column.
+        known: Rows that are classes. The row after them, if any, is the background, whose whole nobody knows.
         most: Rows of the table.
     """
     wrong = matrix.copy()
@@ -105,7 +106,7 @@ def often_confused(matrix: NDArray[np.int64], names: tuple[str, ...], most: int 
     pairs = [divmod(int(place), len(names)) for place in order]
     shares = ratio(wrong, matrix.sum(axis=1, keepdims=True))
     rows = [
-        (names[true], names[found], int(wrong[true, found]), float(shares[true, found]))
+        (names[true], names[found], int(wrong[true, found]), float(shares[true, found]) if true < known else None)
         for true, found in pairs
         if wrong[true, found]
     ]

@@ -82,7 +82,7 @@ def analyse_boxes(records: Sequence[BoxRecord], classes: Sequence[str], threshol
         pictures.append(Picture('Confusion matrix', svg, '.svg', caption))
     return Analysis(
         per_class,
-        (_by_size(evaluated, records), often_confused(matrix, names)),
+        (_by_size(evaluated, records), often_confused(matrix, names, len(classes))),
         tuple(pictures),
         _worst(pairs),
         chosen,

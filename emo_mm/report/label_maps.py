@@ -71,7 +71,7 @@ def analyse_masks(records: Sequence[MaskRecord], classes: Sequence[str]) -> Anal
         pictures.append(Picture('Confusion matrix', svg, '.svg', 'Pixels. Each row is a true class.'))
     return Analysis(
         Table(columns, tuple(rows), caption=caption),
-        (often_confused(matrix, tuple(classes)),),
+        (often_confused(matrix, tuple(classes), count),),
         tuple(pictures),
         _worst(single),
         data={

@@ -64,7 +64,7 @@ def analyse_labels(records: Sequence[LabelRecord], classes: Sequence[str]) -> An
         pictures.append(Picture('Confusion matrix', svg, '.svg', 'Images. Each row is a true class.'))
     return Analysis(
         Table(columns, tuple(rows), caption='Recall is the share of the images of a class that are recognised.'),
-        (often_confused(matrix, tuple(classes)),),
+        (often_confused(matrix, tuple(classes), len(classes)),),
         tuple(pictures),
         _worst(records),
         data={'confusion': {'names': list(classes), 'matrix': matrix.tolist()}, 'curves': curves},

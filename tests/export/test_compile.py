@@ -30,11 +30,11 @@ def shallow_model(name):
 @pytest.mark.parametrize(
     'name',
     [
-        'ssdlite_emo_1m_coco',
+        pytest.param('ssdlite_emo_1m_coco', marks=pytest.mark.slow),
         'deeplabv3_emo_1m_ade20k',
         'emo_1m_imagenet',
         'ssdlite_emov2_1m_coco',
-        'segformer_emov2_1m_ade20k',
+        pytest.param('segformer_emov2_1m_ade20k', marks=pytest.mark.slow),
         'emov2_1m_imagenet',
     ],
 )

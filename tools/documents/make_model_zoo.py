@@ -67,7 +67,8 @@ def recount(entry: ModelEntry) -> Recount:
     from emo_mm.config.build import build_model
     from emo_mm.config.names import get_config
 
-    model = build_model(entry.name)
+    with torch.device('meta'):  # counted by shapes alone
+        model = build_model(entry.name)
     if not entry.family.with_auxiliary and model.with_auxiliary_head:
         del model.auxiliary_head
     if entry.family.head == 'MaskRCNN':

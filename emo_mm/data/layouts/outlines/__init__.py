@@ -72,7 +72,7 @@ class OutlineSplit(MaskSplit):
     def detail(self) -> str:
         """Return the numbers, and the folder of the images."""
         counts = f'{self.present} of {count(len(self.pairs.stems), "image")} found, {count(self.outlines, "outline")}'
-        return f'{counts}; images in {self.image_dir}'
+        return f'{counts}; images in {self.image_dir.rstrip("/") or "."}'
 
 
 class OutlineLayout(Layout[Any, Any, OutlineSplit]):
@@ -130,7 +130,7 @@ class OutlineLayout(Layout[Any, Any, OutlineSplit]):
             checked=0,
             how=names.how,
             notes=(*annotated.notes, *names.notes, *found.notes(names, file.images)),
-            labels=inside(root, part.source),
+            labels=inside(root, part.source) + '/' * part.source.is_dir(),
             present=present,
             outlines=outlines,
             annotated=file.annotated,
