@@ -71,6 +71,7 @@ HOOKS = LazyRegistry(
         'FiniteHook': 'emo_mm.engine.guard.finite',
         'SafeCheckpointHook': 'emo_mm.engine.resume.checkpoints',
         'ValLossHook': 'emo_mm.engine.val_loss',
+        'LastEpochsHook': 'emo_mm.engine.last_epochs',
     },
 )
 LOOPS = LazyRegistry(

@@ -24,6 +24,7 @@ NAMES = {
     'seg of EMOv2': 'deeplabv3_emov2_1m_ade20k',
     'cls of EMOv2': 'emov2_1m_imagenet',
     'RetinaNet': 'retinanet_emo_1m_coco',
+    'RTMDet': 'rtmdet_emo_1m_demo',
     'PSPNet': 'pspnet_emo_1m_ade20k',
     'Mask R-CNN': 'mask-rcnn_emov2_1m_coco',
 }
@@ -52,6 +53,11 @@ def shallow(kind: str) -> LoadedModel:
             torch.nn.init.normal_(module.bias)
         elif name.endswith('retina_cls'):
             torch.nn.init.normal_(module.bias, mean=-4)
+        elif 'bbox_head.rtm_cls.' in name:
+            torch.nn.init.normal_(module.weight, std=0.2)
+            torch.nn.init.normal_(module.bias, mean=-3)
+        elif 'bbox_head.rtm_reg.' in name:  # boxes of a cell or two to each side
+            torch.nn.init.uniform_(module.bias, 0.5, 2)
     return LoadedModel(NAMES[kind], cfg, model, {}, 'abc')
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import make_model_zoo as generator
 import pytest
 
-from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, ModelEntry, format_models_table, published_as
-from emo_mm.config.names import find_config, list_models
+from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, OWN, ModelEntry, format_models_table, published_as
+from emo_mm.config.names import find_config, get_config, list_models
 from emo_mm.errors import UserError
 from emo_mm.models.emov2 import ARCHS
 
@@ -27,7 +27,8 @@ def counts() -> dict[str, Any]:
 def test_every_config_but_the_demos_has_a_row_and_every_row_a_config() -> None:
     # The authors publish EMOv2-20M as the backbone of detectors and segmenters only.
     expected = {name for name in list_models() if not name.endswith('_demo')} - {'emov2_20m_imagenet'}
-    assert expected == set(CATALOG)
+    assert expected == set(CATALOG) | set(OWN)
+    assert not set(CATALOG) & set(OWN)
     for name, entry in CATALOG.items():
         assert find_config(name).as_posix().endswith(entry.config)
 
@@ -77,10 +78,13 @@ def test_published_as(figure: float, exact: float, decimals: int, how: str) -> N
 
 def test_models_table_lists_the_configs_of_a_task_with_published_figures() -> None:
     lines = format_models_table('det').splitlines()
-    assert [line.split()[0] for line in lines[1:-1]] == list_models('det')
+    assert [line.split()[0] for line in lines[1:-2]] == list_models('det')
+    row = next(line for line in lines if line.startswith('rtmdet_emo_1m_coco'))
+    assert row.split() == ['rtmdet_emo_1m_coco', 'det', '1.5', '0.9', 'no:', 'ours']
     row = next(line for line in lines if line.startswith('ssdlite_emo_5m_coco'))
     assert row.split() == ['ssdlite_emo_5m_coco', 'det', '6.0', '1.8', 'box', 'AP', '27.9']
-    assert 'published by the authors' in lines[-1]
+    assert 'published by the authors' in lines[-2]
+    assert 'no published metric' in lines[-1]
 
 
 def test_models_table_of_an_unknown_task_is_an_error() -> None:
@@ -89,6 +93,15 @@ def test_models_table_of_an_unknown_task_is_an_error() -> None:
 
 
 # -- The recount -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.toolbox
+@pytest.mark.parametrize('name', OWN)
+def test_models_of_ours_have_the_parameters_and_macs_that_are_told(name: str) -> None:
+    entry = OWN[name]
+    assert generator.recount_own(entry) == (entry.params_m, entry.macs_g)
+    size = get_config(name).test_dataloader.dataset.pipeline[1].scale
+    assert (size, find_config(name).read_text(encoding='utf-8')[:40].split(',')[0]) == (entry.input_size, '# Ours')
 
 
 @pytest.mark.toolbox

@@ -24,12 +24,18 @@ EMOV2 = [
 ]
 
 
+RTMDET = ['rtmdet_emo_1m_coco', 'rtmdet_emo_2m_coco', 'rtmdet_emo_5m_coco'] + [
+    f'rtmdet_emov2_{size}_coco' for size in EMOV2_ARCHS
+]
+DEMOS = ['ssdlite_emo_1m_demo', 'ssdlite_emov2_1m_demo', 'rtmdet_emo_1m_demo']
+
+
 def kinds(pipeline):
     return [step['type'].removeprefix('emo_mm.') for step in pipeline]  # ours give the same results
 
 
 def test_every_published_detector_has_a_config():
-    assert set(list_models('det')) == {*SSDLITE, *RETINANET, *EMOV2, 'ssdlite_emo_1m_demo', 'ssdlite_emov2_1m_demo'}
+    assert set(list_models('det')) == {*SSDLITE, *RETINANET, *EMOV2, *RTMDET, *DEMOS}
 
 
 @pytest.mark.parametrize('name', SSDLITE + RETINANET)
@@ -104,6 +110,28 @@ def test_training_is_that_of_the_recipe(name, lr, epochs):
     assert {name: decay for name, decay in decays.items() if decay != (0 if 'norm' in name else 0.05)} == {}
 
 
+@pytest.mark.parametrize('name', RTMDET)
+def test_rtmdet_takes_three_stages_and_its_own_augmentation(name):
+    _, family, size, _ = name.split('_')
+    cfg = get_config(name)
+    widths = (ARCHS if family == 'emo' else EMOV2_ARCHS)[size]['embed_dims'][1:]
+    assert cfg.model.backbone.type == {'emo': 'emo_mm.EMO', 'emov2': 'emo_mm.EMOv2'}[family]
+    assert (cfg.model.backbone.arch, cfg.model.backbone.init_cfg.checkpoint) == (size, f'{family}_{size}')
+    assert (cfg.model.backbone.out_indices, tuple(cfg.model.neck.in_channels)) == ((2, 3, 4), widths)
+    assert cfg.model.neck.out_channels == cfg.model.bbox_head.in_channels == cfg.model.bbox_head.feat_channels
+    mixed, plain = cfg.train_dataloader.dataset.pipeline, cfg.custom_hooks[-1].pipeline
+    assert kinds(mixed) == [
+        'LoadImageFromFile', 'LoadAnnotations', 'Resize', 'CachedMosaic', 'RandomResize', 'RandomCrop',
+        'YOLOXHSVRandomAug', 'RandomFlip', 'Pad', 'CachedMixUp', 'PackDetInputs',
+    ]  # fmt: skip
+    assert kinds(plain) == [kind for kind in kinds(mixed) if kind not in ('Resize', 'CachedMosaic', 'CachedMixUp')]
+    side = cfg.test_dataloader.dataset.pipeline[1].scale
+    sizes = [mixed[2].scale, mixed[3].img_scale, mixed[5].crop_size, mixed[8].size, mixed[9].img_scale]
+    assert {*sizes, plain[2].scale, plain[3].crop_size, plain[6].size} == {side}
+    assert mixed[4].scale == (2 * side[0], 2 * side[1])
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size
+
+
 @pytest.mark.parametrize('name', EMOV2)
 def test_emov2_is_trained_by_its_own_recipe(name):
     size = name.split('_')[2]
@@ -131,7 +159,7 @@ def test_emov2_is_trained_by_its_own_recipe(name):
         assert cfg.test_evaluator.metric == ['bbox', 'segm']
 
 
-def sample(height, width):
+def sample(height, width, with_masks=True):
     import numpy as np
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
@@ -141,14 +169,14 @@ def sample(height, width):
     data.gt_instances = InstanceData(
         bboxes=torch.tensor([[8.0, 8.0, 60.0, 70.0], [30.0, 20.0, 100.0, 100.0]]), labels=torch.tensor([0, 3])
     )
-    masks = BitmapMasks([np.ones((height, width), np.uint8)] * 2, height, width)
-    data.gt_instances.masks = masks
+    if with_masks:
+        data.gt_instances.masks = BitmapMasks([np.ones((height, width), np.uint8)] * 2, height, width)
     return data
 
 
 @pytest.mark.parametrize(
     ('name', 'size'),
-    [(SSDLITE[1], (320, 320)), (RETINANET[0], (128, 160)), (EMOV2[0], (320, 320)), (EMOV2[12], (128, 160))],
+    [(SSDLITE[1], (320, 320)), (RETINANET[0], (128, 160)), (EMOV2[0], (320, 320)), (EMOV2[12], (128, 160)), (RTMDET[0], (128, 160))],
 )
 def test_detectors_give_losses_gradients_and_boxes(name, size):
     torch.manual_seed(0)
@@ -156,7 +184,7 @@ def test_detectors_give_losses_gradients_and_boxes(name, size):
     images = torch.randn(2, 3, *size)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model.train()
-        losses = model.loss(images, [sample(*size), sample(*size)])
+        losses = model.loss(images, [sample(*size, with_masks=name.startswith('mask')) for _ in range(2)])
         total, _ = model.parse_losses(losses)
         total.backward()
         model.eval()

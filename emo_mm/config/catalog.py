@@ -108,6 +108,27 @@ class ModelEntry:
         return f'{METRICS[key]} {self.metrics[key]:.1f}'
 
 
+@dataclass(frozen=True)
+class OwnEntry:
+    """A model of ours, which nobody has published and for which no metric is claimed.
+
+    Attributes:
+        name: Name of the config.
+        head: Name of the detector, segmenter or classifier.
+        dataset: Data set of the training.
+        input_size: Height and width in pixels of the images that the network gets from the config.
+        params_m: Parameters in millions, as counted.
+        macs_g: Multiply-adds in billions at that size, as counted.
+    """
+
+    name: str
+    head: str
+    dataset: str
+    input_size: tuple[int, int]
+    params_m: float
+    macs_g: float
+
+
 def published_as(figure: float, exact: float, decimals: int) -> str:
     """Say how a published figure comes from an exact one.
 
@@ -140,11 +161,18 @@ def format_models_table(task: str | None = None) -> str:
             entry = CATALOG[name]
             macs = f'{entry.macs_g:.{entry.family.macs_decimals}f}'
             rows.append((name, entry.family.task, f'{entry.params_m:.1f}', macs, entry.main_metric))
+        elif name in OWN:
+            own = OWN[name]
+            task_name = find_config(name).parent.name
+            rows.append((name, task_name, f'{own.params_m:.1f}', f'{own.macs_g:.1f}', 'no: ours'))
         else:
             rows.append((name, find_config(name).parent.name, '-', '-', '-'))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return '\n'.join((*lines, 'Parameters, multiply-adds and metrics (in percent) as published by the authors.'))
+    notes = ['Parameters, multiply-adds and metrics (in percent) as published by the authors.']
+    if any(row[-1] == 'no: ours' for row in rows):
+        notes.append('"no: ours" has no published metric; its parameters and multiply-adds are counted.')
+    return '\n'.join((*lines, *notes))
 
 
 # -- The table -------------------------------------------------------------------------------------------------------
@@ -366,5 +394,19 @@ CATALOG: dict[str, ModelEntry] = {
         _entry(_SEGFORMER, '2m', 2.6, 10.3, 40.2, 79.0, 51.1),
         _entry(_SEGFORMER, '5m', 5.3, 14.4, 43.0, 80.5, 53.9),
         _entry(_SEGFORMER, '20m', 20.4, 36.8, 47.3, 82.1, 58.7),
+    )
+}
+
+# Ours, unpublished: name, input, params (M), MACs (G), both counted.
+OWN: dict[str, OwnEntry] = {
+    name: OwnEntry(name, 'RTMDet', 'COCO2017', (side, side), params_m, macs_g)
+    for name, side, params_m, macs_g in (
+        ('rtmdet_emo_1m_coco', 320, 1.53, 0.934),
+        ('rtmdet_emo_2m_coco', 416, 2.63, 2.367),
+        ('rtmdet_emo_5m_coco', 640, 5.73, 11.079),
+        ('rtmdet_emov2_1m_coco', 320, 1.63, 1.05),
+        ('rtmdet_emov2_2m_coco', 416, 2.64, 3.005),
+        ('rtmdet_emov2_5m_coco', 640, 5.75, 13.093),
+        ('rtmdet_emov2_20m_coco', 640, 22.08, 43.168),
     )
 }

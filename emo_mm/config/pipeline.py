@@ -26,17 +26,30 @@ _RESIZING = {
     'CenterCrop': 'crop_size',
     'EfficientNetCenterCrop': 'crop_size',
 }
-# steps that only fill what those leave
-_FILLING = {'Pad': 'size'}
+# steps that only fill what those leave, or put images together at their size
+_FILLING = {
+    'Pad': 'size',
+    'Mosaic': 'img_scale',
+    'CachedMosaic': 'img_scale',
+    'MixUp': 'img_scale',
+    'CachedMixUp': 'img_scale',
+}
+_MOSAICS = ('Mosaic', 'CachedMosaic')
 # settings by which steps that are not in the tables tell that they know a size
 _TELLING = ('scale', 'scales', 'img_scale', 'crop_size', 'size')
 
 
 def steps_of(view: ConfigView, split: str) -> Iterator[Part]:
-    """Yield the steps of the pipelines of a split, those inside other steps included, in their order."""
+    """Yield the steps of the pipelines of a split, those inside other steps included, in their order.
+
+    Those of a hook that exchanges the pipeline of a training, such as ``LastEpochsHook``, come first.
+    """
     loader = view.splits[split].loader
-    for part in inner_parts(loader.node, loader.place) if loader is not None else ():
-        if '.pipeline.' in part.place and type_name(part.node):
+    if loader is None:
+        return
+    hooks = view.custom_hooks if split == 'train' else []
+    for part in (*inner_parts(hooks, 'custom_hooks'), *inner_parts(loader.node, loader.place)):
+        if ('.pipeline.' in part.place or '.switch_pipeline.' in part.place) and type_name(part.node):
             yield part
 
 
@@ -125,9 +138,15 @@ class Resizing:
 
 
 def resizing_of(view: ConfigView) -> Resizing | None:
-    """Return how a detector's training resizes images, augmentation aside; None if no step tells."""
+    """Return how a detector's training resizes images, augmentation aside; None if no step tells.
+
+    The images of a mosaic are brought to its size each, whatever its sum is resized to.
+    """
     for part in steps_of(view, 'train'):
         kind = type_name(part.node)
+        if kind in _MOSAICS and _short_side(part.node.get('img_scale')) is not None:
+            width, height = part.node['img_scale']
+            return Resizing((width, height), True)
         scale = part.node.get(_RESIZING[kind]) if kind in ('Resize', 'RandomResize', 'RandomChoiceResize') else None
         if isinstance(scale, (list, tuple)) and scale and isinstance(scale[0], (list, tuple)):
             scale = scale[len(scale) // 2]

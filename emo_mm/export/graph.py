@@ -88,7 +88,8 @@ class Graph(nn.Module):
             classes = classes.permute(0, 2, 3, 1).reshape(-1, head.cls_out_channels)
             scores = classes.sigmoid() if head.use_sigmoid_cls else classes.softmax(-1)[..., :-1]
             delta = delta.permute(0, 2, 3, 1).reshape(-1, 4)
-            repeated = anchors.expand(images.shape[0], -1, -1).reshape(-1, 4)  # N,h·w·a,4 -> N·h·w·a,4
+            # N,h·w·a,p -> N·h·w·a,p; p is 4 for anchors and 2 for points
+            repeated = anchors.expand(images.shape[0], -1, -1).reshape(-1, anchors.shape[-1])
             boxes = head.bbox_coder.decode(repeated, delta)
             levels.append((boxes.view(images.shape[0], -1, 4), scores.view(images.shape[0], -1, scores.shape[-1])))
         boxes, scores = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))

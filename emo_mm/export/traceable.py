@@ -127,14 +127,16 @@ def join(windows: Tensor, grid: WindowGrid, shape: tuple[int, int, int], strided
 
 
 class FixedAnchors(nn.Module):
-    """The anchors of one input size, in the place of mmdet's generator.
+    """The anchors or points of one input size, in the place of mmdet's generator.
 
     Args:
-        levels: Anchors of each level, (A, 4).
+        levels: Those of each level, (A, 4) or (A, 2).
+        strides: Pixels between the cells of each level, across and down, by which some heads multiply.
     """
 
-    def __init__(self, levels: list[Tensor]) -> None:
+    def __init__(self, levels: list[Tensor], strides: list[tuple[int, int]]) -> None:
         super().__init__()
+        self.strides = strides
         self.counts = tuple(len(level) for level in levels)
         for index, level in enumerate(levels):
             self.register_buffer(f'level{index}', level)
@@ -160,4 +162,4 @@ def _fix_anchors(form: Any, size: tuple[int, int]) -> None:
     with torch.no_grad():
         scores, _ = head(form.extract_feat(torch.zeros(1, 3, *size)))
     levels = head.prior_generator.grid_priors([level.shape[-2:] for level in scores], device='cpu')
-    head.prior_generator = FixedAnchors(levels)
+    head.prior_generator = FixedAnchors(levels, head.prior_generator.strides)

@@ -64,14 +64,14 @@ class DetectorNetwork(nn.Module):
         head = self.model.bbox_head
         logits, deltas = head(self.model.extract_feat(images))
         batch = images.shape[0]
-        anchors = self._anchors([level.shape[-2:] for level in logits], deltas[0])  # A,4
+        anchors = self._anchors([level.shape[-2:] for level in logits], deltas[0])  # A,4 or A,2
         # N,a*c,h,w -> N,h,w,a*c -> N,h*w*a,c
         flat = [x.permute(0, 2, 3, 1).reshape(batch, -1, head.cls_out_channels) for x in logits]
         classes = torch.cat(flat, 1)
         delta = torch.cat([x.permute(0, 2, 3, 1).reshape(batch, -1, 4) for x in deltas], 1)  # N,A,4
         scores = classes.sigmoid() if head.use_sigmoid_cls else classes.softmax(-1)[..., :-1]
-        # The coder takes one list of boxes: N,A,4 -> N*A,4 and back.
-        repeated = anchors.expand(batch, -1, -1).reshape(-1, 4)
+        # The coder takes one list of boxes: N,A,p -> N*A,p and back; p is 4 for anchors and 2 for points.
+        repeated = anchors.expand(batch, -1, -1).reshape(-1, anchors.shape[-1])
         boxes = head.bbox_coder.decode(repeated, delta.reshape(-1, 4)).reshape(batch, -1, 4)
         return boxes, scores, [x.shape[1] for x in flat]
 

@@ -93,10 +93,11 @@ def test_selection_in_the_graph_is_that_of_prediction():
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
 
 
+@pytest.mark.parametrize('head', ['RetinaNet', 'RTMDet'])
 @pytest.mark.parametrize('kind', ['boxes', 'detections'])
-def test_retinanet_is_exported_with_and_without_the_selection(tmp_path, kind):
+def test_other_detectors_are_exported_with_and_without_the_selection(tmp_path, kind, head):
     nms = {'boxes': 'none', 'detections': 'graph'}[kind]
-    exported = export_loaded(shallow('RetinaNet'), options(tmp_path / 'model.onnx', input='64', nms=nms))
+    exported = export_loaded(shallow(head), options(tmp_path / 'model.onnx', input='64', nms=nms))
     assert exported.metadata.output.kind == kind
     assert exported.found.total > 0
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from emo_mm.benchmark.subjects import METAFILE_METRICS
-from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, Family, ModelEntry, published_as
+from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, OWN, Family, ModelEntry, OwnEntry, published_as
+from emo_mm.config.names import find_config
 from emo_mm.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -84,6 +85,19 @@ def recount(entry: ModelEntry) -> Recount:
     )
 
 
+def recount_own(entry: OwnEntry) -> tuple[float, float]:
+    """Return parameters in millions and multiply-adds in billions of a model that nobody has published."""
+    import torch
+
+    from emo_mm.benchmark.counting import count
+    from emo_mm.config.build import build_model
+
+    with torch.device('meta'):
+        model = build_model(entry.name)
+    counted = count(model, torch.zeros(1, 3, *entry.input_size))
+    return round(counted.params / 1e6, 2), round(counted.macs / 1e9, 3)
+
+
 def _mask_rcnn_network(model: Any) -> nn.Module:
     """Return the network of a Mask R-CNN as a module of plain tensors, with 1000 proposals and 100 masks.
 
@@ -146,6 +160,7 @@ def model_zoo_page(counts: Mapping[str, Recount], counter: str) -> str:
         lines += ['', f'## {title}']
         for family in _families(task):
             lines += ['', *_family_section(family, counts)]
+        lines += _own_section(task)
     return '\n'.join(lines) + '\n'
 
 
@@ -205,6 +220,33 @@ def _family_section(family: Family, counts: Mapping[str, Recount]) -> list[str]:
         '',
         *_markdown_table(header, rows),
         *(['', *(f'{i}. {note}' for i, note in enumerate(notes, 1))] if notes else []),
+    ]
+
+
+def _own_section(task: str) -> list[str]:
+    """Return the section of the models of a task that nobody has published."""
+    entries = [entry for entry in OWN.values() if f'configs/{task}/' in find_config(entry.name).as_posix()]
+    if not entries:
+        return []
+    rows = [
+        [
+            f'[{entry.name}](../configs/{task}/{entry.name}.py)',
+            entry.head,
+            entry.dataset,
+            _size(entry.input_size),
+            f'{entry.params_m:.2f}',
+            f'{entry.macs_g:.3f}',
+        ]
+        for entry in entries
+    ]
+    return [
+        '',
+        '### Ours, unpublished',
+        '',
+        'Recipes of this package. Nobody has published a metric of theirs, and none is claimed here; parameters and '
+        'multiply-adds are counted.',
+        '',
+        *_markdown_table(['Config', 'Head', 'Data set', 'Input', 'Params (M)', 'MACs (G)'], rows),
     ]
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from emo_mm.config.edits import Change, Edit
 from emo_mm.config.parts import type_name
-from emo_mm.config.view import ConfigView, inner_parts
+from emo_mm.config.pipeline import steps_of
+from emo_mm.config.view import ConfigView
 from emo_mm.data.splits import count
 from emo_mm.errors import UserError
 from emo_mm.weights.cache import cache_dir
@@ -34,9 +35,8 @@ def cache_images(view: ConfigView, kind: str, gigabytes: float | None = None) ->
     Raises:
         UserError: If there is no such memory or not that much, or images do not come from local files.
     """
-    split_loaders = [split.loader for split in view.splits.values() if split.loader is not None]
-    inner = [part for loader in split_loaders for part in inner_parts(loader.node, loader.place)]
-    loaders = [part for part in inner if type_name(part.node) == 'LoadImageFromFile']
+    steps = [step for split in view.splits for step in steps_of(view, split)]
+    loaders = [part for part in steps if type_name(part.node) == 'LoadImageFromFile']
     if not loaders:
         raise UserError('--cache: no pipeline of the config has a LoadImageFromFile, whose images could be kept')
     if any(part.node.get(key) for part in loaders for key in ('backend_args', 'file_client_args')):

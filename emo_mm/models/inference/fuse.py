@@ -131,6 +131,12 @@ def _fold_conv_modules(model: nn.Module) -> None:
         return
     from mmcv.cnn import ConvModule, fuse_conv_bn
 
+    known: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, ConvModule):
+            if id(module.conv) in known:  # RTMDet's levels share convolutions, and have norms of their own
+                module.conv = deepcopy(module.conv)
+            known.add(id(module.conv))
     for module in model.modules():
         if isinstance(module, ConvModule):
             fuse_conv_bn(module)
