@@ -176,7 +176,13 @@ def sample(height, width, with_masks=True):
 
 @pytest.mark.parametrize(
     ('name', 'size'),
-    [(SSDLITE[1], (320, 320)), (RETINANET[0], (128, 160)), (EMOV2[0], (320, 320)), (EMOV2[12], (128, 160)), (RTMDET[0], (128, 160))],
+    [
+        (SSDLITE[1], (320, 320)),
+        (RETINANET[0], (128, 160)),
+        (EMOV2[0], (320, 320)),
+        (EMOV2[12], (128, 160)),
+        (RTMDET[0], (128, 160)),
+    ],
 )
 def test_detectors_give_losses_gradients_and_boxes(name, size):
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ class DetectorNetwork(nn.Module):
     """Boxes and scores of a detector of one stage.
 
     Args:
-        model: An mmdet detector with a dense head that has anchors.
+        model: An mmdet detector with a dense head that has anchors or points.
 
     Raises:
         UserError: If its head predicts in a way of its own.
@@ -41,13 +41,13 @@ class DetectorNetwork(nn.Module):
         if own_way or not hasattr(head, 'bbox_coder'):
             name = type(model if head is None else head).__name__
             raise UserError(
-                f'{name} predicts in a way of its own; known are anchor heads such as SSDLite and RetinaNet'
+                f'{name} predicts in a way of its own; known are heads of one stage: SSDLite, RetinaNet, RTMDet'
             )
         self.model = model
         self._known: dict[Any, Tensor] = {}
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the boxes of all anchors, level by level, and their scores.
+        """Return the boxes of all anchors or points, level by level, and their scores.
 
         Args:
             images: Normalised images, (N, 3, H, W).

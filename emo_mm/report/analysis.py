@@ -110,4 +110,6 @@ def often_confused(matrix: NDArray[np.int64], names: tuple[str, ...], known: int
         for true, found in pairs
         if wrong[true, found]
     ]
-    return Table(('truth', 'predicted', 'number', 'share of the truth'), tuple(rows), 'Confused most often', words=(0, 1))
+    return Table(
+        ('truth', 'predicted', 'number', 'share of the truth'), tuple(rows), 'Confused most often', words=(0, 1)
+    )

@@ -7,7 +7,13 @@ from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.logging import MMLogger
 from torch.utils.data import DataLoader
 
+from emo_mm.config.edits import apply_edits
+from emo_mm.config.names import get_config
+from emo_mm.config.pipeline import Resizing, input_side, resized_pipelines, resizing_of
+from emo_mm.config.view import read_view
+from emo_mm.data.speed.fast_loading import cache_images
 from emo_mm.engine.last_epochs import first_of_last
+from emo_mm.engine.steps.start import not_exact
 from emo_mm.registry import HOOKS
 
 pytestmark = pytest.mark.toolbox
@@ -65,3 +71,29 @@ def test_images_of_the_last_epochs_come_through_it(kind, workers, start):
         hook.before_train_epoch(SimpleNamespace(epoch=epoch, max_epochs=4, train_dataloader=loader, logger=logger))
         seen.append({word for batch in loader for word in batch['seen']})
     assert seen == [{'mixed'}, {'mixed'}, {'plain'}, {'plain'}][start:]
+
+
+def test_that_mixing_does_not_resume_exactly_is_said():
+    (line,) = not_exact(read_view(get_config('rtmdet_emo_1m_coco'), 'train'))
+    assert line.startswith('CachedMosaic and CachedMixUp mix images of the calls before')
+    assert not not_exact(read_view(get_config('ssdlite_emo_1m_coco'), 'train'))
+
+
+def test_another_input_and_a_cache_reach_the_pipeline_of_the_last_epochs_too():
+    cfg = get_config('rtmdet_emo_1m_coco')
+    view = read_view(cfg, 'train')
+    apply_edits(cfg, resized_pipelines(view, 2))
+    assert [step.get('scale') or step.get('crop_size') for step in cfg.custom_hooks[-1].pipeline[2:4]] == [
+        (640, 640)
+    ] * 2
+    assert cfg.train_dataloader.dataset.pipeline[3].img_scale == (640, 640)
+    assert resizing_of(read_view(cfg, 'train')) == Resizing((640, 640), True)
+    assert input_side(read_view(cfg, 'train')) == 640
+    apply_edits(cfg, cache_images(read_view(cfg, 'train'), 'disk').edits)
+    assert cfg.custom_hooks[-1].pipeline[0].type == 'emo_mm.LoadCachedImage'
+
+
+def test_a_mosaic_brings_images_to_its_size_each():
+    cfg = get_config('rtmdet_emo_1m_coco')
+    cfg.custom_hooks = []
+    assert resizing_of(read_view(cfg, 'train')) == Resizing((320, 320), True)

@@ -95,8 +95,8 @@ def test_the_short_side_is_the_input_where_the_ratio_is_kept():
 
 def test_a_step_whose_size_cannot_be_changed_is_named():
     cfg = get_config(DEMOS['det'])
-    cfg.train_dataloader.dataset.pipeline.insert(2, dict(type='Mosaic', img_scale=(256, 256)))
-    with pytest.raises(UserError, match=r'the step Mosaic \(train_dataloader.dataset.pipeline.2\) has img_scale'):
+    cfg.train_dataloader.dataset.pipeline.insert(2, dict(type='MyMosaic', img_scale=(256, 256)))
+    with pytest.raises(UserError, match=r'the step MyMosaic \(train_dataloader.dataset.pipeline.2\) has img_scale'):
         resized_pipelines(read_view(cfg, 'train'), 2)
     cfg = get_config(DEMOS['det'])
     cfg.train_dataloader.dataset.pipeline[3] = dict(type='Resize', scale_factor=2.0)
@@ -141,7 +141,8 @@ def test_the_weighted_loss_is_that_of_torch_whatever_is_ignored(avg_non_ignore, 
     else:
         assert found.item() == 0
     found.backward()
-    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
 
 
 def test_class_weights_of_folders_reach_the_loss_of_the_head(roots):

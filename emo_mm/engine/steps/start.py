@@ -8,11 +8,13 @@ from typing import Any
 
 from emo_mm.config.edits import Change, Edit
 from emo_mm.config.parts import dataset_classes, type_name
+from emo_mm.config.pipeline import steps_of
 from emo_mm.config.view import ConfigView
 from emo_mm.data.splits import count, shortlist
 from emo_mm.engine.options import TrainOptions
 from emo_mm.errors import UserError
 
+_KEEPS = 'max_cached_images'  # setting of a transform that keeps images from one call to the next
 # Statistics and layers that were never trained must not be frozen: setting -> its value from scratch.
 _FROM_SCRATCH = {'norm_eval': False, 'frozen_stages': -1}
 
@@ -109,7 +111,17 @@ def resume_from(view: ConfigView, asked: str) -> Change:
         edits.append(Edit('randomness', {**randomness, 'seed': checkpoint.seed}))
         if given is not None:
             lines.append(f'seed {given} is not used: the run continues with its own, {checkpoint.seed}')
-    return Change(tuple(edits), tuple(lines))
+    return Change(tuple(edits), (*lines, *not_exact(view)))
+
+
+def not_exact(view: ConfigView) -> tuple[str, ...]:
+    """Return a line if a resumed training is not bit for bit that without a stop."""
+    kept = dict.fromkeys(type_name(step.node) for step in steps_of(view, 'train') if _KEEPS in step.node)
+    if not kept:
+        return ()
+    return (
+        f'{" and ".join(kept)} mix images of the calls before, and begin without any: other mixtures are trained on',
+    )
 
 
 def _check_classes(view: ConfigView, path: Path, trained: tuple[str, ...] | None) -> None:
