@@ -27,7 +27,7 @@ def config_in(meta: dict[str, Any], source: str) -> Config:
     """
     from mmengine.config import Config
 
-    advice = f'give the config: --model NAME --weights {source}'
+    advice = f'give a config in its place, and --weights {source}'
     text = meta.get('cfg')
     if not isinstance(text, str):
         raise UserError(f'{source} does not carry the config of its model; {advice}')

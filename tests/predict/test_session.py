@@ -167,7 +167,7 @@ def test_the_config_of_a_checkpoint_is_parsed_and_not_run(tmp_path):
     ],
 )
 def test_a_config_that_is_more_than_values_is_refused(text):
-    with pytest.raises(UserError, match=r'--model NAME --weights x\.pth'):
+    with pytest.raises(UserError, match=r'a config in its place, and --weights x\.pth'):
         config_in({'cfg': text}, 'x.pth')
 
 
