@@ -57,6 +57,7 @@ MODELS = LazyRegistry(
         'EMO': 'emo_mm.models.emo',
         'EMOv2': 'emo_mm.models.emov2',
         'SSDLiteHead': 'emo_mm.models.heads.ssdlite_head',
+        'SepNormGFLHead': 'emo_mm.models.heads.sep_norm_gfl_head',
         'EMOClsHead': 'emo_mm.models.heads.cls_head',
         'DistilledClassifier': 'emo_mm.models.distilled_classifier',
         'WeightedCrossEntropyLoss': 'emo_mm.models.weighted_loss',

@@ -25,6 +25,7 @@ NAMES = {
     'cls of EMOv2': 'emov2_1m_imagenet',
     'RetinaNet': 'retinanet_emo_1m_coco',
     'RTMDet': 'rtmdet_emo_1m_demo',
+    'GFL': 'gfl_emo_1m_demo',
     'PSPNet': 'pspnet_emo_1m_ade20k',
     'Mask R-CNN': 'mask-rcnn_emov2_1m_coco',
 }
@@ -53,9 +54,12 @@ def shallow(kind: str) -> LoadedModel:
             torch.nn.init.normal_(module.bias)
         elif name.endswith('retina_cls'):
             torch.nn.init.normal_(module.bias, mean=-4)
-        elif 'bbox_head.rtm_cls.' in name:
-            torch.nn.init.normal_(module.weight, std=0.2)
+        elif 'bbox_head.rtm_cls.' in name or name.endswith('gfl_cls'):
+            # scores that are neither all alike nor all 0 or 1
+            torch.nn.init.normal_(module.weight, std=0.03 if kind == 'GFL' else 0.2)
             torch.nn.init.normal_(module.bias, mean=-3)
+        elif kind == 'GFL' and isinstance(module, torch.nn.BatchNorm2d) and not name.startswith('backbone'):
+            torch.nn.init.constant_(module.weight, 2)  # a signal as of trained weights, so that no two boxes are alike
         elif 'bbox_head.rtm_reg.' in name:  # boxes of a cell or two to each side
             torch.nn.init.uniform_(module.bias, 0.5, 2)
     return LoadedModel(NAMES[kind], cfg, model, {}, 'abc')

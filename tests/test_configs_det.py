@@ -24,10 +24,12 @@ EMOV2 = [
 ]
 
 
-RTMDET = ['rtmdet_emo_1m_coco', 'rtmdet_emo_2m_coco', 'rtmdet_emo_5m_coco'] + [
-    f'rtmdet_emov2_{size}_coco' for size in EMOV2_ARCHS
+OURS = [
+    f'{head}_{backbone}_coco'
+    for head in ('gfl', 'rtmdet')
+    for backbone in ('emo_1m', 'emo_2m', 'emo_5m', *(f'emov2_{size}' for size in EMOV2_ARCHS))
 ]
-DEMOS = ['ssdlite_emo_1m_demo', 'ssdlite_emov2_1m_demo', 'rtmdet_emo_1m_demo']
+DEMOS = ['ssdlite_emo_1m_demo', 'ssdlite_emov2_1m_demo', 'gfl_emo_1m_demo', 'rtmdet_emo_1m_demo']
 
 
 def kinds(pipeline):
@@ -35,7 +37,7 @@ def kinds(pipeline):
 
 
 def test_every_published_detector_has_a_config():
-    assert set(list_models('det')) == {*SSDLITE, *RETINANET, *EMOV2, *RTMDET, *DEMOS}
+    assert set(list_models('det')) == {*SSDLITE, *RETINANET, *EMOV2, *OURS, *DEMOS}
 
 
 @pytest.mark.parametrize('name', SSDLITE + RETINANET)
@@ -110,8 +112,8 @@ def test_training_is_that_of_the_recipe(name, lr, epochs):
     assert {name: decay for name, decay in decays.items() if decay != (0 if 'norm' in name else 0.05)} == {}
 
 
-@pytest.mark.parametrize('name', RTMDET)
-def test_rtmdet_takes_three_stages_and_its_own_augmentation(name):
+@pytest.mark.parametrize('name', OURS)
+def test_our_detectors_take_three_stages_and_mixed_images(name):
     _, family, size, _ = name.split('_')
     cfg = get_config(name)
     widths = (ARCHS if family == 'emo' else EMOV2_ARCHS)[size]['embed_dims'][1:]
@@ -181,7 +183,8 @@ def sample(height, width, with_masks=True):
         (RETINANET[0], (128, 160)),
         (EMOV2[0], (320, 320)),
         (EMOV2[12], (128, 160)),
-        (RTMDET[0], (128, 160)),
+        ('gfl_emo_1m_coco', (128, 160)),
+        ('rtmdet_emo_1m_coco', (128, 160)),
     ],
 )
 def test_detectors_give_losses_gradients_and_boxes(name, size):

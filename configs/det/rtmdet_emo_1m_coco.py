@@ -1,9 +1,9 @@
 # Ours, with no published figure: RTMDet-EMO-1M at 320x320.
 _base_ = [
     '../_base_/models/rtmdet_emo.py',
-    '../_base_/datasets/coco_rtmdet_320.py',
-    '../_base_/schedules/rtmdet_coco.py',
-    '../_base_/runtime/rtmdet.py',
+    '../_base_/datasets/coco_mosaic_320.py',
+    '../_base_/schedules/mosaic_300e_coco.py',
+    '../_base_/runtime/det_ema.py',
 ]
 custom_hooks = [
     *_base_.custom_hooks,

@@ -1,9 +1,9 @@
 # Ours, with no published figure: RTMDet-EMO-2M at 416x416.
 _base_ = [
     '../_base_/models/rtmdet_emo.py',
-    '../_base_/datasets/coco_rtmdet_416.py',
-    '../_base_/schedules/rtmdet_coco.py',
-    '../_base_/runtime/rtmdet.py',
+    '../_base_/datasets/coco_mosaic_416.py',
+    '../_base_/schedules/mosaic_300e_coco.py',
+    '../_base_/runtime/det_ema.py',
 ]
 model = dict(
     backbone=dict(arch='2m', init_cfg=dict(checkpoint='emo_2m'), window_size=13),

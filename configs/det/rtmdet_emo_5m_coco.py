@@ -1,9 +1,9 @@
 # Ours, with no published figure: RTMDet-EMO-5M at 640x640.
 _base_ = [
     '../_base_/models/rtmdet_emo.py',
-    '../_base_/datasets/coco_rtmdet_640.py',
-    '../_base_/schedules/rtmdet_coco.py',
-    '../_base_/runtime/rtmdet.py',
+    '../_base_/datasets/coco_mosaic_640.py',
+    '../_base_/schedules/mosaic_300e_coco.py',
+    '../_base_/runtime/det_ema.py',
 ]
 model = dict(
     backbone=dict(arch='5m', init_cfg=dict(checkpoint='emo_5m')),

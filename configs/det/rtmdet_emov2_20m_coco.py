@@ -2,9 +2,9 @@
 # The authors published no ImageNet weights of the 20M network: give your own file with --weights.
 _base_ = [
     '../_base_/models/rtmdet_emov2.py',
-    '../_base_/datasets/coco_rtmdet_640.py',
-    '../_base_/schedules/rtmdet_coco.py',
-    '../_base_/runtime/rtmdet.py',
+    '../_base_/datasets/coco_mosaic_640.py',
+    '../_base_/schedules/mosaic_300e_coco.py',
+    '../_base_/runtime/det_ema.py',
 ]
 model = dict(
     backbone=dict(arch='20m', init_cfg=dict(checkpoint='emov2_20m')),

@@ -397,16 +397,23 @@ CATALOG: dict[str, ModelEntry] = {
     )
 }
 
-# Ours, unpublished: name, input, params (M), MACs (G), both counted.
+# Ours, unpublished: name, head, input, params (M), MACs (G), both counted.
 OWN: dict[str, OwnEntry] = {
-    name: OwnEntry(name, 'RTMDet', 'COCO2017', (side, side), params_m, macs_g)
-    for name, side, params_m, macs_g in (
-        ('rtmdet_emo_1m_coco', 320, 1.53, 0.934),
-        ('rtmdet_emo_2m_coco', 416, 2.63, 2.367),
-        ('rtmdet_emo_5m_coco', 640, 5.73, 11.079),
-        ('rtmdet_emov2_1m_coco', 320, 1.63, 1.05),
-        ('rtmdet_emov2_2m_coco', 416, 2.64, 3.005),
-        ('rtmdet_emov2_5m_coco', 640, 5.75, 13.093),
-        ('rtmdet_emov2_20m_coco', 640, 22.08, 43.168),
+    name: OwnEntry(name, head, 'COCO2017', (side, side), params_m, macs_g)
+    for name, head, side, params_m, macs_g in (
+        ('gfl_emo_1m_coco', 'GFL', 320, 1.58, 1.063),
+        ('gfl_emo_2m_coco', 'GFL', 416, 2.68, 2.585),
+        ('gfl_emo_5m_coco', 'GFL', 640, 5.8, 11.853),
+        ('gfl_emov2_1m_coco', 'GFL', 320, 1.68, 1.179),
+        ('gfl_emov2_2m_coco', 'GFL', 416, 2.69, 3.223),
+        ('gfl_emov2_5m_coco', 'GFL', 640, 5.82, 13.867),
+        ('gfl_emov2_20m_coco', 'GFL', 640, 22.18, 44.201),
+        ('rtmdet_emo_1m_coco', 'RTMDet', 320, 1.53, 0.934),
+        ('rtmdet_emo_2m_coco', 'RTMDet', 416, 2.63, 2.367),
+        ('rtmdet_emo_5m_coco', 'RTMDet', 640, 5.73, 11.079),
+        ('rtmdet_emov2_1m_coco', 'RTMDet', 320, 1.63, 1.05),
+        ('rtmdet_emov2_2m_coco', 'RTMDet', 416, 2.64, 3.005),
+        ('rtmdet_emov2_5m_coco', 'RTMDet', 640, 5.75, 13.093),
+        ('rtmdet_emov2_20m_coco', 'RTMDet', 640, 22.08, 43.168),
     )
 }

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms
 
+from emo_mm.predict.network import flat_deltas, priors_of
 from emo_mm.runtime.metadata import NMS, Metadata
 from emo_mm.tasks import TASKS
 
@@ -81,13 +82,12 @@ class Graph(nn.Module):
         logits, deltas = head(self.network.model.extract_feat(images))
         sizes = [level.shape[-2:] for level in logits]
         levels = []
-        for anchors, classes, delta in zip(
-            head.prior_generator.grid_priors(sizes, device='cpu'), logits, deltas, strict=True
-        ):
+        priors, strides = priors_of(head, sizes, deltas[0]), head.prior_generator.strides
+        for anchors, classes, delta, stride in zip(priors, logits, deltas, strides, strict=True):
             # N,a·c,h,w -> N,h,w,a·c -> N·h·w·a,c
             classes = classes.permute(0, 2, 3, 1).reshape(-1, head.cls_out_channels)
             scores = classes.sigmoid() if head.use_sigmoid_cls else classes.softmax(-1)[..., :-1]
-            delta = delta.permute(0, 2, 3, 1).reshape(-1, 4)
+            delta = flat_deltas(head, delta, stride[0]).reshape(-1, 4)
             # N,h·w·a,p -> N·h·w·a,p; p is 4 for anchors and 2 for points
             repeated = anchors.expand(images.shape[0], -1, -1).reshape(-1, anchors.shape[-1])
             boxes = head.bbox_coder.decode(repeated, delta)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
@@ -28,20 +29,22 @@ class DetectorNetwork(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
+        from mmdet.models.dense_heads import GFLHead
         from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
         from emo_mm.models.heads.ssdlite_head import SSDLiteHead
 
         head = getattr(model, 'bbox_head', None)
+        # SSDLiteHead selects the boxes of a batch at once, the same ones; GFLHead decodes as flat_deltas does
+        known = (BaseDenseHead, SSDLiteHead, GFLHead)
         own_way = not isinstance(head, BaseDenseHead) or any(
-            # SSDLiteHead selects the boxes of a batch at once, the same ones
-            getattr(type(head), name) not in (getattr(BaseDenseHead, name), getattr(SSDLiteHead, name))
+            getattr(type(head), name) not in [getattr(one, name) for one in known]
             for name in ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
         )
         if own_way or not hasattr(head, 'bbox_coder'):
             name = type(model if head is None else head).__name__
             raise UserError(
-                f'{name} predicts in a way of its own; known are heads of one stage: SSDLite, RetinaNet, RTMDet'
+                f'{name} predicts in a way of its own; known are heads of one stage: SSDLite, RetinaNet, RTMDet, GFL'
             )
         self.model = model
         self._known: dict[Any, Tensor] = {}
@@ -68,7 +71,8 @@ class DetectorNetwork(nn.Module):
         # N,a*c,h,w -> N,h,w,a*c -> N,h*w*a,c
         flat = [x.permute(0, 2, 3, 1).reshape(batch, -1, head.cls_out_channels) for x in logits]
         classes = torch.cat(flat, 1)
-        delta = torch.cat([x.permute(0, 2, 3, 1).reshape(batch, -1, 4) for x in deltas], 1)  # N,A,4
+        strides = head.prior_generator.strides
+        delta = torch.cat([flat_deltas(head, x, stride[0]) for x, stride in zip(deltas, strides, strict=True)], 1)
         scores = classes.sigmoid() if head.use_sigmoid_cls else classes.softmax(-1)[..., :-1]
         # The coder takes one list of boxes: N,A,p -> N*A,p and back; p is 4 for anchors and 2 for points.
         repeated = anchors.expand(batch, -1, -1).reshape(-1, anchors.shape[-1])
@@ -83,13 +87,41 @@ class DetectorNetwork(nn.Module):
 
     def _anchors(self, sizes: list[torch.Size], like: Tensor) -> Tensor:
         """Return the anchors of all levels, which images of one size share; a graph holds them as constants."""
-        generate = self.model.bbox_head.prior_generator.grid_priors
+        head = self.model.bbox_head
         if is_compiling():  # exporting included
-            return torch.cat(generate(sizes, dtype=like.dtype, device=like.device))
+            return torch.cat(priors_of(head, sizes, like))
         key = (tuple(sizes), like.dtype, like.device)
         if key not in self._known:
-            self._known = {key: torch.cat(generate(sizes, dtype=like.dtype, device=like.device))}
+            self._known = {key: torch.cat(priors_of(head, sizes, like))}
         return self._known[key]
+
+
+def priors_of(head: Any, sizes: list[torch.Size], like: Tensor) -> list[Tensor]:
+    """Return what boxes are decoded from in each level: anchors (A, 4), or points (A, 2).
+
+    Args:
+        head: An mmdet head; GFL's has anchors for its assignment only, and decodes from their centres.
+        sizes: Height and width of the maps.
+        like: A tensor of the type and device that are wanted.
+    """
+    levels = head.prior_generator.grid_priors(sizes, dtype=like.dtype, device=like.device)
+    return [head.anchor_center(level) for level in levels] if hasattr(head, 'integral') else levels
+
+
+def flat_deltas(head: Any, deltas: Tensor, stride: int) -> Tensor:
+    """Return the deltas or distances of a level, (N, h * w * a, 4).
+
+    Args:
+        head: An mmdet head; GFL's answers with distributions of distances, in strides, whose means are taken.
+        deltas: Its answer, (N, a * 4, h, w), or (N, 4 * (reg_max + 1), h, w).
+        stride: Pixels between the cells of the level.
+    """
+    rows = deltas.permute(0, 2, 3, 1)  # -> N,h,w,...
+    if hasattr(head, 'integral'):
+        # what head.integral does, without a conversion of types that ONNX's exporter stumbles on
+        shares = rows.reshape(-1, head.integral.reg_max + 1).softmax(-1)  # N·h·w·4,reg_max+1
+        rows = F.linear(shares, head.integral.project[None]) * stride  # -> N·h·w·4,1
+    return rows.reshape(deltas.shape[0], -1, 4)
 
 
 class _OneOutput(nn.Module):

@@ -155,3 +155,14 @@ def test_published_data_get_no_advice_to_leave_their_recipe():
     assert 'have an anchor' in said(plan, 'anchors:')
     assert not [line for line in plan.lines if '--anchors' in line or '--input' in line]
     assert not [line for line in plan.edits if 'pipeline' in line or 'anchor' in line]
+
+
+def test_anchors_that_are_chosen_by_distance_are_not_judged_by_their_sizes(tmp_path):
+    content = boxes_of_size(4, 2)
+    write_coco(tmp_path, content, content)
+    plan = planned(tmp_path, 'gfl_emo_1m_demo')
+    assert not [line for line in plan.lines if line.startswith('anchors')]
+    with pytest.raises(UserError, match='--anchors auto: ATSSAssigner gives boxes to the nearest anchors'):
+        planned(tmp_path, 'gfl_emo_1m_demo', anchors='auto')
+    with pytest.raises(UserError, match='--anchors auto: MlvlPointGenerator has no sizes to choose'):
+        planned(tmp_path, 'rtmdet_emo_1m_demo', anchors='auto')

@@ -93,7 +93,7 @@ def test_selection_in_the_graph_is_that_of_prediction():
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
 
 
-@pytest.mark.parametrize('head', ['RetinaNet', 'RTMDet'])
+@pytest.mark.parametrize('head', ['RetinaNet', 'RTMDet', 'GFL'])
 @pytest.mark.parametrize('kind', ['boxes', 'detections'])
 def test_other_detectors_are_exported_with_and_without_the_selection(tmp_path, kind, head):
     nms = {'boxes': 'none', 'detections': 'graph'}[kind]

@@ -103,14 +103,15 @@ def written(folder: Path, name: str, task: str) -> Path:
 
 
 RUN = [row.name for row in FORMATS.values() if row.runtime.session and row.name != 'onnx']
-QUICK = ('openvino', 'litert')  # what the heads without anchors are tried in each time
+QUICK = ('openvino', 'litert')  # what GFL is tried in each time
 
 
 @pytest.mark.parametrize(
     ('name', 'task'),
     [
         *((name, task) for task in ('det', 'seg', 'cls') for name in RUN),
-        *(pytest.param(name, 'RTMDet', marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUN),
+        *(pytest.param(name, 'GFL', marks=[] if name in QUICK else [pytest.mark.slow]) for name in RUN),
+        *(pytest.param(name, 'RTMDet', marks=[pytest.mark.slow]) for name in RUN),
     ],
 )
 def test_prediction_answers_in_every_runtime_as_in_onnx_runtime(tmp_path, run_cli, name, task):
@@ -122,7 +123,7 @@ def test_prediction_answers_in_every_runtime_as_in_onnx_runtime(tmp_path, run_cl
     found = Predictor(path, batch_size=4)(images)
     expected = Predictor(written(tmp_path, 'onnx', task))(images)
     for ours, theirs in zip(found, expected, strict=True):
-        if task in ('det', 'RTMDet'):
+        if task in ('det', 'GFL', 'RTMDet'):
             assert len(theirs.labels) > 0
             assert match(ours, theirs)[0] == len(ours.labels) + len(theirs.labels)
         elif task == 'seg':

@@ -73,6 +73,7 @@ def test_a_norm_with_a_gain_of_zero_is_kept(family):
     [
         'ssdlite_emo_1m_coco',
         'rtmdet_emo_1m_coco',  # its levels share convolutions, and have norms of their own
+        'gfl_emo_1m_coco',
         'deeplabv3_emo_1m_ade20k',
         'pspnet_emo_1m_ade20k',
         'emo_1m_imagenet',

@@ -1,4 +1,4 @@
-# RTMDet's head and neck, narrowed, on stages 2 to 4 of EMO-1M. Ours: no such detector of the authors is published.
+# RTMDet's head and neck, narrowed, on stages 2 to 4 of EMO-1M. Ours, unpublished.
 norm_cfg = dict(type='BN', eps=0.001, momentum=0.03)
 act_cfg = dict(type='SiLU', inplace=True)
 model = dict(

@@ -1,4 +1,4 @@
-# RTMDet's head and neck, narrowed, on stages 2 to 4 of EMOv2-1M. Ours: the authors have published no such detector.
+# RTMDet's head and neck, narrowed, on stages 2 to 4 of EMOv2-1M. Ours, unpublished.
 _base_ = 'rtmdet_emo.py'
 model = dict(
     backbone=dict(type='emo_mm.EMOv2', init_cfg=dict(checkpoint='emov2_1m')),

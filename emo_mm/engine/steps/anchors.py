@@ -35,11 +35,10 @@ def anchors(view: ConfigView, options: TrainOptions) -> Change:
         UserError: If anchors are asked for and there are none to choose, or no boxes to choose them by.
     """
     part, resizing = generator_part(view), resizing_of(view)
-    if part is None or resizing is None:
+    if part is None or resizing is None or _by_distance(view):
         if options.anchors is None:
             return Change()
-        what = 'part of the model has an anchor_generator' if part is None else 'step of the pipeline resizes to a size'
-        raise UserError(f'--anchors {options.anchors}: no {what}; leave the flag out')
+        raise UserError(f'--anchors {options.anchors}: {_why_none(view, part)}; leave the flag out')
     boxes = training_boxes(view)
     if not len(boxes):
         if options.anchors is None:
@@ -47,7 +46,11 @@ def anchors(view: ConfigView, options: TrainOptions) -> Change:
         raise UserError(f'--anchors {options.anchors}: no boxes of the training data are known to choose anchors by')
     before = best_ious(view, part.node, boxes, resizing)
     if before is None:
-        return Change()
+        if options.anchors is None:
+            return Change()
+        raise UserError(
+            f'--anchors {options.anchors}: {type_name(part.node)} has no sizes to choose; leave the flag out'
+        )
     if options.anchors is None:
         poor = has_own_classes(view) and ((before >= FOUND).mean() < POOR or _least(before, boxes)[1] < POOR_CLASS)
         hint = '; --anchors auto chooses them by your boxes' if poor and type_name(part.node) in _STRUCTURES else ''
@@ -78,6 +81,21 @@ def _least(ious: NDArray[np.float64], boxes: Boxes) -> tuple[str, float]:
     enough = names[numbers >= min(_FEW, numbers.max())]
     shares = {str(name): float((ious[boxes.classes == name] >= FOUND).mean()) for name in enough}
     return min(shares.items(), key=lambda row: row[1])
+
+
+def _by_distance(view: ConfigView) -> bool:
+    """Tell whether boxes are given to the nearest anchors, whatever their sizes."""
+    train = (view.cfg.get('model') or {}).get('train_cfg') or {}
+    return any(type_name(part.node) == 'ATSSAssigner' for part in inner_parts(train, 'model.train_cfg'))
+
+
+def _why_none(view: ConfigView, part: Part | None) -> str:
+    """Say why no anchors can be chosen."""
+    if part is None:
+        return 'no part of the model has an anchor_generator'
+    if _by_distance(view):
+        return 'ATSSAssigner gives boxes to the nearest anchors, whatever their sizes'
+    return 'no step of the pipeline resizes to a size'
 
 
 def generator_part(view: ConfigView) -> Part | None:

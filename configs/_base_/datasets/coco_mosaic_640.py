@@ -1,5 +1,5 @@
 # As at 320x320, at 640x640.
-_base_ = 'coco_rtmdet_320.py'
+_base_ = 'coco_mosaic_320.py'
 input_size = (640, 640)
 canvas = (2 * 640, 2 * 640)  # of a mosaic
 crop = dict(type='RandomCrop', crop_size=input_size)

@@ -1,5 +1,5 @@
 # As at 320x320, at 416x416.
-_base_ = 'coco_rtmdet_320.py'
+_base_ = 'coco_mosaic_320.py'
 input_size = (416, 416)
 canvas = (2 * 416, 2 * 416)  # of a mosaic
 crop = dict(type='RandomCrop', crop_size=input_size)
