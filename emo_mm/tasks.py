@@ -59,6 +59,7 @@ class Task:
         class_counts: Function that counts the classes of training data whose rare ones may weigh more in the loss, as
             ``module:function``; None where the losses have no such weights.
         agreement: What of two answers agrees, for messages: "boxes match".
+        weighted_losses: Losses of the toolbox that weight classes wrongly, and what takes their place where they do.
     """
 
     name: TaskName
@@ -85,6 +86,7 @@ class Task:
     loss_batch: Literal['train', 'val']
     class_counts: str | None
     agreement: str
+    weighted_losses: Mapping[str, str] = field(default_factory=dict)
 
 
 _ROWS = (
@@ -139,6 +141,7 @@ _ROWS = (
         loss_batch='val',
         class_counts='emo_mm.data.classes:pixel_counts',
         agreement='pixels have the same class',
+        weighted_losses={'CrossEntropyLoss': 'emo_mm.WeightedCrossEntropyLoss'},
     ),
     Task(
         name='cls',

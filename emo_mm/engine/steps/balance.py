@@ -84,9 +84,9 @@ def _weighted_losses(view: ConfigView) -> list[Part]:
 
 
 def _weighted(view: ConfigView, loss: Part, weights: list[float]) -> tuple[Edit, ...]:
-    """Return the edits that give a loss its weights, and a type that weights right where pixels are ignored."""
-    pixels = view.task.scope == 'mmseg' and type_name(loss.node) == 'CrossEntropyLoss'
-    return loss.edit(class_weight=weights, **({'type': 'emo_mm.WeightedCrossEntropyLoss'} if pixels else {}))
+    """Return the edits that give a loss its weights, and a type that weights right where the toolbox's does not."""
+    kind = view.task.weighted_losses.get(type_name(loss.node))
+    return loss.edit(class_weight=weights, **({} if kind is None else {'type': kind}))
 
 
 def balance(view: ConfigView, options: TrainOptions) -> Change:
