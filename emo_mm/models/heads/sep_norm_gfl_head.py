@@ -19,6 +19,9 @@ class SepNormGFLHead(GFLHead):
     folded into the convolutions for inference.
     """
 
+    cls_convs: Any  # a list for each level of a list of layers
+    reg_convs: Any
+
     def _init_layers(self) -> None:
         super()._init_layers()
         levels = len(self.prior_generator.strides)
