@@ -25,8 +25,9 @@ env-classic:
 demo: env
 	.venv/bin/python tools/demo.py --task $(TASK) $(if $(MODEL),--model $(MODEL))
 
-# A process for each core, and a thread for each process: more threads than cores would wait for each other.
-JOBS ?= $(shell nproc)
+# A process for each core, four at most, as each takes up to 4 GB; and a thread for each process: more threads than cores
+# would wait for each other.
+JOBS ?= $(shell cores=$$(nproc); [ $$cores -lt 4 ] && echo $$cores || echo 4)
 PYTEST = -m pytest -n $(JOBS) --dist loadfile
 
 test: env
