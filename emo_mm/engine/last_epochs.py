@@ -21,7 +21,8 @@ class LastEpochsHook(Hook):
 
     Args:
         pipeline: Steps of the pipeline.
-        share: Share of the epochs that are read through it, rounded up to whole epochs; of one epoch, none is.
+        share: Share of the epochs that are read through it: whole epochs, at least one. A training of one epoch, as one
+            that counts iterations is, has no last ones.
 
     Raises:
         ValueError: If the share is not between 0 and 1.
@@ -34,6 +35,11 @@ class LastEpochsHook(Hook):
         self.share = share
         self._switched = False
 
+    def before_train(self, runner: Runner) -> None:
+        """Say so where the training has no last epochs."""
+        if runner.max_epochs == 1:
+            runner.logger.warning('the training has a single epoch: none of it is trained on plainer images')
+
     def before_train_epoch(self, runner: Runner) -> None:
         """Switch when the first of the last epochs begins, or where a resumed training begins in one of them."""
         if self._switched or runner.epoch < first_of_last(runner.max_epochs, self.share):
@@ -43,7 +49,7 @@ class LastEpochsHook(Hook):
         for dataset in _innermost(loader.dataset):
             dataset.pipeline = Compose(self.pipeline)
         loader._iterator = None  # worker processes that persist have a copy of the old data set
-        runner.logger.info(f'epochs {runner.epoch + 1} to {runner.max_epochs} are trained on plainer images')
+        runner.logger.info(f'from epoch {runner.epoch + 1} of {runner.max_epochs} on, the images are plainer')
 
 
 def first_of_last(epochs: int, share: float) -> int:

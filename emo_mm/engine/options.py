@@ -18,7 +18,7 @@ class RunOptions:
         cfg_options: Settings of the config to override: dotted keys with their values.
         launcher: What starts the processes of a run on several GPUs or machines.
         data: The user's own data set, or another place of the config's; empty for the config's data as they are.
-        batch_size: Images that each process takes at once.
+        batch_size: Images in a batch that each process trains on, or tests on.
         workers: Loader processes per process.
         cache: Keep decoded images: in memory for this run (``ram``), or on the disk for later runs too (``disk``). None
             decodes them each time.

@@ -73,6 +73,14 @@ def test_images_of_the_last_epochs_come_through_it(kind, workers, start):
     assert seen == [{'mixed'}, {'mixed'}, {'plain'}, {'plain'}][start:]
 
 
+def test_a_training_of_one_epoch_says_that_it_has_no_last_ones():
+    hook = HOOKS.build(dict(type='LastEpochsHook', pipeline=[plain], share=0.5))
+    said = []
+    for epochs in (1, 2):
+        hook.before_train(SimpleNamespace(max_epochs=epochs, logger=SimpleNamespace(warning=said.append)))
+    assert said == ['the training has a single epoch: none of it is trained on plainer images']
+
+
 def test_that_mixing_does_not_resume_exactly_is_said():
     (line,) = not_exact(read_view(get_config('rtmdet_emo_1m_coco'), 'train'))
     assert line.startswith('CachedMosaic and CachedMixUp mix images of the calls before')

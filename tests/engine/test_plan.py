@@ -11,9 +11,9 @@ from PIL import Image
 
 from emo_mm.cli import main
 from emo_mm.config.names import get_config
-from emo_mm.engine.options import EvaluateOptions
+from emo_mm.engine.options import EvaluateOptions, TrainOptions
 from emo_mm.engine.plan import TEST, take
-from emo_mm.engine.steps import testing
+from emo_mm.engine.steps import loaders, testing
 from emo_mm.errors import UserError
 
 pytestmark = pytest.mark.toolbox
@@ -156,3 +156,14 @@ def test_a_dry_run_goes_through_all_steps_on_data_that_a_run_converts(
     assert 'nothing was trained or written' in said
     assert str(work / 'work_dirs' / config / 'checked_data') in said  # and no place that is gone by now
     assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize(('purpose', 'sizes'), [('train', (3, 16)), ('test', (8, 3))])
+def test_the_batch_size_is_that_of_what_is_trained_or_tested_on(purpose, sizes):
+    options = {
+        'train': TrainOptions('x', batch_size=3),
+        'test': EvaluateOptions('x', checkpoint='x.pth', batch_size=3),
+    }[purpose]
+    cfg = get_config('ssdlite_emo_1m_demo')
+    take(cfg, [loaders.batches], options, purpose)
+    assert (cfg.train_dataloader.batch_size, cfg.test_dataloader.batch_size) == sizes

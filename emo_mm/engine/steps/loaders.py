@@ -12,9 +12,9 @@ from emo_mm.errors import UserError
 
 
 def batches(view: ConfigView, options: RunOptions) -> Change:
-    """Take the batch size of training and the number of loader processes."""
-    train = view.splits['train'].loader
-    size = () if options.batch_size is None or train is None else train.edit(batch_size=options.batch_size)
+    """Take the batch size of what is trained or tested on, and the number of loader processes."""
+    main = view.splits[view.purpose].loader
+    size = () if options.batch_size is None or main is None else main.edit(batch_size=options.batch_size)
     if options.workers is None:
         return Change(size)
     number = options.workers

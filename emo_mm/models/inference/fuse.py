@@ -134,7 +134,7 @@ def _fold_conv_modules(model: nn.Module) -> None:
     known: set[int] = set()
     for module in model.modules():
         if isinstance(module, ConvModule):
-            if id(module.conv) in known:  # RTMDet's levels share convolutions, and have norms of their own
+            if id(module.conv) in known:  # levels of RTMDet and GFL share convolutions, and have norms of their own
                 module.conv = deepcopy(module.conv)
             known.add(id(module.conv))
     for module in model.modules():
