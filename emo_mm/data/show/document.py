@@ -101,7 +101,7 @@ def _headline(shown: Shown) -> tuple[Figure, ...]:
         Figure('images', len(survey.images)),
         *labels,
         Figure('classes', len(shown.classes)),
-        Figure('splits', sum(part.name != WHOLE for part in survey.parts)),
+        Figure('number of splits', sum(part.name != WHOLE for part in survey.parts)),
         Figure('faults', sum(len(part.content.serious) for part in survey.parts)),
         *([Figure('images in two splits', shown.leaked)] if len(survey.parts) > 1 else []),
     )

@@ -176,7 +176,9 @@ def _of_the_splits(survey: Survey) -> Iterator[Finding]:
     if names == [WHOLE]:
         yield Finding('there are no splits: --split 0.8/0.1/0.1 makes train, val and test, here and in a training')
     elif 'train' in names and 'val' not in names:
-        yield Finding('there is no val split: --split 0.8/0.2 cuts it from train, --no-val trains without it')
+        yield Finding(
+            'there is no val split: --split 0.8/0.2 cuts it from train; `emo-mm train --no-val` trains without it'
+        )
     if survey.others:
         yield Finding(f'not read, as it is no split that is found by itself: {shortlist(survey.others)}')
 

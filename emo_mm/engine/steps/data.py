@@ -106,7 +106,7 @@ def content(view: ConfigView, options: RunOptions) -> Change:
     from emo_mm.data.checks import check_content
 
     if options.dry_run:
-        return Change(lines=('a dry run does not look into the files of the data',))
+        return Change(lines=('a dry run does not look into the files of the data; `emo-mm data show DIR` does',))
     if options.check is None:
         return Change()
     return check_content(view, options.check, options.bad_data)
