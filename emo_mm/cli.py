@@ -22,7 +22,7 @@ from emo_mm.errors import MismatchError, UserError, printable
 from emo_mm.export import command as export_command
 from emo_mm.predict import command as predict_command
 from emo_mm.runtime import seal_command
-from emo_mm.tasks import TASK_OF_SCOPE
+from emo_mm.tasks import TASKS_OF_SCOPE
 from emo_mm.version import __version__
 from emo_mm.weights import command as weights_command
 
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 # What the extras of the stacks bring and the bare package does without.
 _WITH_A_STACK = {
-    *('torch', 'torchvision', 'mmengine', 'mmcv', *TASK_OF_SCOPE),
+    *('torch', 'torchvision', 'mmengine', 'mmcv', *TASKS_OF_SCOPE),
     *('cv2', 'matplotlib', 'filelock', 'safetensors', 'pycocotools'),
 }
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from emo_mm.errors import UserError
-from emo_mm.tasks import TASK_OF_SCOPE
+from emo_mm.tasks import TASKS_OF_SCOPE, nouns_of
 
 if TYPE_CHECKING:
     pass
@@ -23,15 +23,14 @@ def register_toolbox(scope: str) -> None:
     Raises:
         UserError: If the toolbox is not installed, or does not fit the installed mmcv.
     """
-    if scope not in list(TASK_OF_SCOPE):  # a value of another type may have no hash
-        raise UserError(f'default_scope is {scope!r}; it must be one of {", ".join(TASK_OF_SCOPE)}')
+    if scope not in list(TASKS_OF_SCOPE):  # a value of another type may have no hash
+        raise UserError(f'default_scope is {scope!r}; it must be one of {", ".join(TASKS_OF_SCOPE)}')
     try:
         with _output_to_log():
             import_module(f'{scope}.utils').register_all_modules(init_default_scope=False)
     except (ImportError, AssertionError) as error:  # the toolboxes assert on the version of mmcv
         raise UserError(
-            f'{scope}, which {TASK_OF_SCOPE[scope].noun} needs, cannot be imported: {error}; '
-            '`emo-mm doctor` tells what to do'
+            f'{scope}, which {nouns_of(scope)} needs, cannot be imported: {error}; `emo-mm doctor` tells what to do'
         ) from error
 
 

@@ -28,7 +28,7 @@ from emo_mm.stack import (
     stack_pins,
     stacks_present,
 )
-from emo_mm.tasks import TASK_OF_SCOPE
+from emo_mm.tasks import TASKS_OF_SCOPE, nouns_of
 from emo_mm.version import __version__
 
 TESTED_PYTHON = (3, 11)
@@ -95,8 +95,8 @@ def check_module(module: str, stack: str) -> Check:
     """Check that a module of the stack imports, and tell its version and the tested one if they differ."""
     distribution = DISTRIBUTIONS[module][stack]
     version = installed(distribution)
-    if version is None and module in TASK_OF_SCOPE:
-        return Check(module, True, f'not installed; only {TASK_OF_SCOPE[module].noun} needs it')
+    if version is None and module in TASKS_OF_SCOPE:
+        return Check(module, True, f'not installed; only {nouns_of(module)} needs it')
     if version is None:
         return Check(module, False, f'{distribution} is not installed', install_command(stack, distribution))
     return check_import(module, module, distribution, stack)
@@ -104,11 +104,11 @@ def check_module(module: str, stack: str) -> Check:
 
 def check_toolboxes(stack: str) -> Check:
     """Check that there is at least one toolbox to train with."""
-    present = [module for module in TASK_OF_SCOPE if installed(DISTRIBUTIONS[module][stack])]
+    present = [module for module in TASKS_OF_SCOPE if installed(DISTRIBUTIONS[module][stack])]
     if not present:
-        toolboxes = ', '.join(f'{module} ({task.noun})' for module, task in TASK_OF_SCOPE.items())
+        toolboxes = ', '.join(f'{module} ({nouns_of(module)})' for module in TASKS_OF_SCOPE)
         return Check('toolboxes', False, f'none of {toolboxes}', install_command(stack))
-    return Check('toolboxes', True, f'{", ".join(TASK_OF_SCOPE[module].noun for module in present)} can be trained')
+    return Check('toolboxes', True, f'{", ".join(nouns_of(module) for module in present)} can be trained')
 
 
 def check_import(name: str, module: str, distribution: str, stack: str) -> Check:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-TaskName = Literal['det', 'seg', 'cls']
+TaskName = Literal['det', 'ins', 'seg', 'cls']
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,12 @@ class Task:
     """What differs between tasks and is no function.
 
     Attributes:
-        name: Short name: folder of its configs, value of ``--task``, ``task`` in descriptions of deployed files.
+        name: Short name: value of ``--task``, ``task`` in descriptions of deployed files.
         scope: Toolbox that trains it, which is also the ``default_scope`` of its configs.
+        folder: Folder of its configs.
+        heads: What the names of its configs begin with, where it shares the folder with another task.
+        marks: Dotted keys of a model, of which those of its models have one, where it shares the toolbox with another
+            task.
         noun: For messages: "detection".
         model: For messages: "detector".
         title: Heading in lists of models.
@@ -46,11 +50,11 @@ class Task:
         metrics: Metrics to draw over a training, as the toolbox logs them.
         metric_unit: What the metrics are in.
         report: How its predictions are recorded, analysed and drawn, as ``module:object`` of a ``TaskReport``.
-        network: ``module:class`` of the part of its models that runs on tensors.
-        output_kinds: What its deployed files may give, as ``OutputSpec.kind``: by itself, and by an option.
-        torch_output: What its models give in PyTorch, likewise.
+        network: ``module:callable`` that makes of its models the part that runs on tensors.
+        output_kinds: What its deployed files may give, as ``OutputSpec.kind``.
         finds_boxes: Whether its models find boxes, which are selected by NMS.
-        gives_masks: Whether its models give label maps, which can be saved as masks.
+        finds_outlines: Whether its models find the pixels of each object, which its data must outline.
+        gives_masks: Whether its models give label maps or the pixels of objects, which can be saved as masks.
         divisor_key: Where the data preprocessor of its configs says what sides of test images are padded to multiples
             of: keys from the outside in.
         truth: Where its data samples hold the truth that a loss needs: names of attributes, with dots between them.
@@ -64,6 +68,7 @@ class Task:
 
     name: TaskName
     scope: str
+    folder: str
     noun: str
     model: str
     title: str
@@ -78,7 +83,6 @@ class Task:
     report: str
     network: str
     output_kinds: tuple[str, ...]
-    torch_output: str
     finds_boxes: bool
     gives_masks: bool
     divisor_key: tuple[str, ...]
@@ -87,12 +91,16 @@ class Task:
     class_counts: str | None
     agreement: str
     weighted_losses: Mapping[str, str] = field(default_factory=dict)
+    heads: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    finds_outlines: bool = False
 
 
 _ROWS = (
     Task(
         name='det',
         scope='mmdet',
+        folder='det',
         noun='detection',
         model='detector',
         title='Detection',
@@ -107,7 +115,6 @@ _ROWS = (
         report='emo_mm.engine.reports.detection:DETECTION',
         network='emo_mm.predict.network:DetectorNetwork',
         output_kinds=('boxes', 'detections'),
-        torch_output='boxes',
         finds_boxes=True,
         gives_masks=False,
         divisor_key=('pad_size_divisor',),
@@ -117,8 +124,38 @@ _ROWS = (
         agreement='boxes match',
     ),
     Task(
+        name='ins',
+        scope='mmdet',
+        folder='det',
+        heads=('mask-rcnn', 'rtmdet-ins'),
+        marks=('roi_head.mask_head', 'bbox_head.loss_mask'),
+        noun='instance segmentation',
+        model='instance segmenter',
+        title='Instance segmentation',
+        benchmark='Instance Segmentation',
+        demo='rtmdet-ins_emo_1m_demo',
+        demo_metric='coco/segm_mAP_50',
+        collate='pseudo_collate',
+        test_pictures=Pictures('DetVisualizationHook', {'draw': True, 'test_out_dir': '{folder}'}),
+        submission={'outfile_prefix': '{folder}/results'},
+        metrics=('coco/segm_mAP', 'coco/segm_mAP_50', 'coco/bbox_mAP'),
+        metric_unit='average precision (0 to 1)',
+        report='emo_mm.engine.reports.instances:INSTANCES',
+        network='emo_mm.predict.instances:instance_network',
+        output_kinds=('instances', 'masks', 'roi_masks'),
+        finds_boxes=True,
+        finds_outlines=True,
+        gives_masks=True,
+        divisor_key=('pad_size_divisor',),
+        truth='gt_instances.bboxes',
+        loss_batch='train',
+        class_counts=None,
+        agreement='objects match',
+    ),
+    Task(
         name='seg',
         scope='mmseg',
+        folder='seg',
         noun='segmentation',
         model='segmenter',
         title='Segmentation',
@@ -133,7 +170,6 @@ _ROWS = (
         report='emo_mm.engine.reports.segmentation:SEGMENTATION',
         network='emo_mm.predict.network:SegmenterNetwork',
         output_kinds=('labels', 'logits'),
-        torch_output='logits',
         finds_boxes=False,
         gives_masks=True,
         divisor_key=('test_cfg', 'size_divisor'),
@@ -146,6 +182,7 @@ _ROWS = (
     Task(
         name='cls',
         scope='mmpretrain',
+        folder='cls',
         noun='classification',
         model='classifier',
         title='Classification',
@@ -160,7 +197,6 @@ _ROWS = (
         report='emo_mm.engine.reports.classification:CLASSIFICATION',
         network='emo_mm.predict.network:ClassifierNetwork',
         output_kinds=('probabilities',),
-        torch_output='probabilities',
         finds_boxes=False,
         gives_masks=False,
         divisor_key=('pad_size_divisor',),
@@ -171,4 +207,43 @@ _ROWS = (
     ),
 )
 TASKS: dict[str, Task] = {row.name: row for row in _ROWS}
-TASK_OF_SCOPE: dict[str, Task] = {row.scope: row for row in _ROWS}
+TASKS_OF_SCOPE: dict[str, tuple[Task, ...]] = {
+    scope: tuple(row for row in _ROWS if row.scope == scope) for scope in dict.fromkeys(row.scope for row in _ROWS)
+}
+
+
+def task_of_model(scope: str, model: Any) -> Task:
+    """Return the row of the task of a toolbox's model.
+
+    Args:
+        scope: A key of ``TASKS_OF_SCOPE``.
+        model: The model in a config; anything else has no marks.
+    """
+    rows = TASKS_OF_SCOPE[scope]
+    marked = (row for row in rows if any(_has(model, mark) for mark in row.marks))
+    return next(marked, None) or next(row for row in rows if not row.marks)
+
+
+def task_of_config(folder: str, name: str) -> Task | None:
+    """Return the row of the task that a config of ours has by its place and name; None if there is none.
+
+    Args:
+        folder: Name of its folder.
+        name: Name of the config.
+    """
+    rows = [row for row in _ROWS if row.folder == folder]
+    named = (row for row in rows if row.heads and name.startswith(row.heads))
+    return next(named, None) or next((row for row in rows if not row.heads), None)
+
+
+def nouns_of(scope: str) -> str:
+    """Return what a toolbox is for, in words: "detection and instance segmentation"."""
+    return ' and '.join(row.noun for row in TASKS_OF_SCOPE[scope])
+
+
+def _has(node: Any, mark: str) -> bool:
+    for key in mark.split('.'):
+        if not isinstance(node, Mapping) or node.get(key) is None:
+            return False
+        node = node[key]
+    return True

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from emo_mm.tasks import TASK_OF_SCOPE, TASKS
+from emo_mm.tasks import TASKS, TASKS_OF_SCOPE
 
-NAMES = {*TASKS, *TASK_OF_SCOPE}
+NAMES = {*TASKS, *TASKS_OF_SCOPE}
 # Here a task's name is a key of the table itself, or a distribution's name.
 TABLES = {'emo_mm/tasks.py', 'emo_mm/stack.py'}
 

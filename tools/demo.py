@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 from emo_mm.config.names import get_config
+from emo_mm.config.view import task_of
 from emo_mm.data.shapes.generate import generate
 from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.train import train
 from emo_mm.errors import UserError
-from emo_mm.tasks import TASK_OF_SCOPE, TASKS
+from emo_mm.tasks import TASKS
 
 DATA = Path('data/shapes')  # where the demonstration configs look
 
@@ -27,7 +28,7 @@ def main() -> int:
     start = time.monotonic()
     try:
         model = args.model or TASKS[args.task].demo
-        metric = TASK_OF_SCOPE[get_config(model).default_scope].demo_metric
+        metric = task_of(get_config(model)).demo_metric
         print(generate(DATA))
         metrics = train(TrainOptions(config=model, seed=0))
     except UserError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from emo_mm.errors import UserError
 from emo_mm.stack import config_root
-from emo_mm.tasks import TASKS
+from emo_mm.tasks import TASKS, task_of_config
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -19,21 +19,28 @@ PREFIX = 'emo_mm::'  # of our configs' names in the `_base_` of another; emo_mm.
 
 def _config_files() -> dict[str, Path]:
     root = config_root()
-    return {path.stem: path for task in TASKS for path in sorted((root / task).glob('*.py'))}
+    folders = dict.fromkeys(task.folder for task in TASKS.values())
+    return {path.stem: path for folder in folders for path in sorted((root / folder).glob('*.py'))}
 
 
 def list_models(task: str | None = None) -> list[str]:
     """Return the names of the configs, which ``get_config``, ``build_model`` and the tools accept.
 
     Args:
-        task: ``det``, ``seg`` or ``cls`` for those of one task.
+        task: ``det``, ``ins``, ``seg`` or ``cls`` for those of one task.
 
     Raises:
         UserError: If there is no such task.
     """
     if task is not None and task not in TASKS:
         raise UserError(f'task is {task!r}; it must be one of {", ".join(TASKS)}')
-    return [name for name, path in _config_files().items() if task in (None, path.parent.name)]
+    return [name for name, path in _config_files().items() if task in (None, _task_name(path))]
+
+
+def _task_name(path: Path) -> str:
+    task = task_of_config(path.parent.name, path.stem)
+    assert task is not None  # it lies in the folder of one
+    return task.name
 
 
 def find_config(name: str | Path) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from emo_mm.config.edits import Part
 from emo_mm.config.parts import NOT_OF_THE_DATA, type_name
 from emo_mm.errors import UserError
-from emo_mm.tasks import TASK_OF_SCOPE, Task
+from emo_mm.tasks import TASKS_OF_SCOPE, Task, task_of_model
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -149,11 +149,11 @@ def task_of(cfg: Config) -> Task:
         UserError: If ``default_scope`` names no toolbox.
     """
     scope = cfg.get('default_scope')
-    if not isinstance(scope, str) or scope not in TASK_OF_SCOPE:
+    if not isinstance(scope, str) or scope not in TASKS_OF_SCOPE:
         raise UserError(
-            f'{cfg.filename or "config"}: default_scope is {scope!r}; it must be one of {", ".join(TASK_OF_SCOPE)}'
+            f'{cfg.filename or "config"}: default_scope is {scope!r}; it must be one of {", ".join(TASKS_OF_SCOPE)}'
         )
-    return TASK_OF_SCOPE[scope]
+    return task_of_model(scope, cfg.get('model'))
 
 
 def several(cfg: Config, place: str) -> tuple[Part, ...]:

@@ -67,13 +67,13 @@ def _readings(view: ConfigView) -> list[Reading]:
     """Return the data sets of a config that take the place of the user's: all of a training, or that of the test."""
     splits = SPLITS if view.training else ('test',)
     parts = [(split, view.only_dataset(split)) for split in splits if view.splits[split].datasets]
-    return [Reading(split, part.node, view.task.scope, part.place) for split, part in parts]
+    return [Reading(split, part.node, view.task, part.place) for split, part in parts]
 
 
 def _moved(reading: Reading, request: DataRequest) -> Reading:
     """Return a reading with another root, as the edits will have it."""
     dataset = {**reading.dataset, 'data_root': request.root.as_posix()}
-    return Reading(reading.split, dataset, reading.scope, reading.place)
+    return Reading(reading.split, dataset, reading.task, reading.place)
 
 
 def _class_counts(view: ConfigView, number: int) -> list[Edit]:

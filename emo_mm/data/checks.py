@@ -20,7 +20,6 @@ from emo_mm.data.layouts import layout_of_reading, layouts_of
 from emo_mm.data.layouts.base import Reading
 from emo_mm.data.splits import count
 from emo_mm.errors import UserError
-from emo_mm.tasks import TASK_OF_SCOPE
 
 POLICIES = ('error', 'skip')
 FAULT_LIST = 'data_faults.csv'  # in the work directory
@@ -50,7 +49,7 @@ def check_readings(view: ConfigView, readings: Sequence[Reading], tolerant: bool
     for reading in readings:
         layout = layout_of_reading(reading)
         if layout is None:
-            known = ', '.join(one.name for one in layouts_of(TASK_OF_SCOPE[reading.scope]) if one.of_configs)
+            known = ', '.join(one.name for one in layouts_of(view.task) if one.of_configs)
             lines.append(f'{reading.split}: {type_name(reading.dataset)} is not checked; only {known} are')
         else:
             for path in layout.needs(reading):
@@ -64,8 +63,8 @@ def check_readings(view: ConfigView, readings: Sequence[Reading], tolerant: bool
 def readings_of(view: ConfigView, splits: Sequence[SplitView] | None = None) -> list[Reading]:
     """Return the data sets of a config: those that the run reads, or those of some splits."""
     chosen = view.read_splits if splits is None else splits
-    scope = view.task.scope
-    return [Reading(split.name, part.node, scope, part.place) for split in chosen for part in split.datasets]
+    task = view.task
+    return [Reading(split.name, part.node, task, part.place) for split in chosen for part in split.datasets]
 
 
 def _check_heads(view: ConfigView, classes: Sequence[str] | None) -> None:

@@ -76,7 +76,7 @@ def content_of(layout: Layout[Any, Any, Any], found: Found[Any], split: str, cac
     """
     checked = found.splits[split]
     dataset: dict[str, Any] = {'metainfo': {'classes': found.classes}}
-    reading = Reading(split, dataset, scope='')
+    reading = Reading(split, dataset, task=None)
     apply_edits({'dataset': dataset}, layout.point(reading, found, checked))
     return layout.content_of(reading, checked, 'quick', cache)
 

@@ -25,6 +25,7 @@ class DetectorNetwork(nn.Module):
         UserError: If its head predicts in a way of its own.
     """
 
+    kind = 'boxes'
     model: Any  # a toolbox's class, without types
 
     def __init__(self, model: Any) -> None:
@@ -149,6 +150,8 @@ class SegmenterNetwork(_OneOutput):
         UserError: If it predicts in another way.
     """
 
+    kind = 'logits'
+
     def __init__(self, model: Any) -> None:
         super().__init__()
         from mmseg.models.segmentors import EncoderDecoder
@@ -171,6 +174,8 @@ class ClassifierNetwork(_OneOutput):
     Args:
         model: An mmpretrain ``ImageClassifier`` with a head of one label.
     """
+
+    kind = 'probabilities'
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from emo_mm.config.view import task_of
 from emo_mm.models.inference.fuse import fuse
 from emo_mm.predict.describe import classes_of, nms_of, preprocessing_of
 from emo_mm.predict.loading import LoadedModel, load_for_prediction
 from emo_mm.runtime.metadata import FORMAT_VERSION, OUTPUT_NAMES, InputSpec, Metadata, OutputSpec
 from emo_mm.runtime.predictor import Predictor
-from emo_mm.tasks import TASK_OF_SCOPE, TASKS
 from emo_mm.version import __version__
 from emo_mm.weights.checkpoint import threshold_in
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def torch_predictor(
@@ -61,9 +64,10 @@ class TorchSession:
 
     def __init__(self, loaded: LoadedModel, device: str | None = None, compiled_batch: int | None = None) -> None:
         self.metadata = torch_metadata(loaded, compiled_batch)
+        network: Any = network_of(loaded.cfg, fuse(loaded.model))
         how = self.metadata.preprocessing
         self._device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        network: Any = resolve_name(TASKS[self.metadata.task].network)(fuse(loaded.model)).eval().to(self._device)
+        network.eval().to(self._device)
         self._decode: Callable[[Tensor], Any] = network.decode
         self._outputs: Callable[[Any], tuple[Tensor, ...]] = network.outputs
         if compiled_batch is not None:
@@ -82,6 +86,19 @@ class TorchSession:
         return [output.cpu().numpy() for output in outputs]
 
 
+def network_of(cfg: Config, model: nn.Module) -> Any:
+    """Return the part of a model that runs on tensors.
+
+    Args:
+        cfg: Its config.
+        model: The model.
+
+    Raises:
+        UserError: If the model predicts in a way that is not known.
+    """
+    return resolve_name(task_of(cfg).network)(model)
+
+
 def torch_metadata(loaded: LoadedModel, batch: int | None = None) -> Metadata:
     """Return the description of a model in PyTorch, which takes images of any size.
 
@@ -94,9 +111,10 @@ def torch_metadata(loaded: LoadedModel, batch: int | None = None) -> Metadata:
     """
     how = preprocessing_of(loaded.cfg)
     classes, palette = classes_of(loaded.cfg, loaded.meta)
-    task = TASK_OF_SCOPE[loaded.cfg.default_scope]
-    names = OUTPUT_NAMES[task.torch_output]
-    if task.finds_boxes:  # of images of any size, whose anchors are not counted beforehand
+    task = task_of(loaded.cfg)
+    kind = network_of(loaded.cfg, loaded.model).kind
+    names = OUTPUT_NAMES[kind]
+    if kind == 'boxes':  # of images of any size, whose anchors are not counted beforehand
         names += ('levels',)
     pads = how.pad_divisor > 1 or how.pad_size is not None
     # What is padded with is the mean, which is no whole number.
@@ -110,7 +128,7 @@ def torch_metadata(loaded: LoadedModel, batch: int | None = None) -> Metadata:
         palette=palette,
         input=spec,
         preprocessing=how,
-        output=OutputSpec(task.torch_output, names, levels=None),  # type: ignore[arg-type]
+        output=OutputSpec(kind, names, levels=None),
         nms=nms_of(loaded.cfg),
         align_corners=bool(getattr(loaded.model, 'align_corners', False)),
         weights_sha256=loaded.weights_sha256,

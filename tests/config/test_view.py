@@ -1,12 +1,14 @@
 """A config is read once: parts inside wrappers and lists are found, each with its place, and wrong ones are named."""
 
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
 from emo_mm.config.names import get_config, list_models
 from emo_mm.config.view import check_parts, read_view
 from emo_mm.errors import UserError
-from emo_mm.tasks import TASK_OF_SCOPE
+from emo_mm.tasks import task_of_config
 
 pytestmark = pytest.mark.toolbox
 
@@ -82,6 +84,6 @@ def test_every_config_of_ours_can_be_read(purpose):
         cfg = get_config(name)
         check_parts(cfg, purpose)
         view = read_view(cfg, purpose)
-        assert view.task is TASK_OF_SCOPE[cfg.default_scope]
+        assert view.task is task_of_config(Path(cfg.filename).parent.name, Path(cfg.filename).stem)
         assert all(len(split.datasets) == 1 for split in view.splits.values())
         assert view.counting

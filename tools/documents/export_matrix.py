@@ -27,6 +27,7 @@ from torch import nn
 from emo_mm.benchmark import reference
 from emo_mm.config.build import build_from_config
 from emo_mm.config.names import get_config
+from emo_mm.config.view import task_of
 from emo_mm.errors import UserError, first_line
 from emo_mm.export.check import Found, Run, check, images_in, input_of
 from emo_mm.export.formats import FORMATS
@@ -37,7 +38,6 @@ from emo_mm.export.run import check_options, open_checked, prepare, write
 from emo_mm.models.layers import LayerScale
 from emo_mm.predict.loading import LoadedModel
 from emo_mm.runtime.metadata import Metadata
-from emo_mm.tasks import TASK_OF_SCOPE
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = (
@@ -258,13 +258,13 @@ def random_model(name: str, folder: Path) -> LoadedModel:
             nn.init.normal_(module.bias)
         elif isinstance(module, LayerScale):
             nn.init.uniform_(module.gamma, 0.5, 1.5)
-    if TASK_OF_SCOPE[cfg.default_scope].finds_boxes:
+    if task_of(cfg).finds_boxes:
         paths = [str(folder / f'{index}.png') for index in range(4)]
         for path, pixels in zip(paths, images_in(None, len(paths)), strict=True):
             Image.fromarray(pixels).save(path)
         spread_scores(model, cfg, paths)
     loaded = LoadedModel(name, cfg, model, {}, '')
-    if not TASK_OF_SCOPE[cfg.default_scope].finds_boxes:
+    if not task_of(cfg).finds_boxes:
         _spread_logits(loaded)
     return loaded
 
@@ -286,7 +286,7 @@ Prepared = tuple[Job, Graph, tuple[int, int]]
 
 def _job(loaded: LoadedModel, images: str | None, dynamic: str | None, argmax: bool = True) -> Prepared:
     """Return what all exporters get that leave the same axes open; calibration for int8 included."""
-    logits = TASK_OF_SCOPE[loaded.cfg.default_scope].gives_masks and not argmax
+    logits = 'logits' in task_of(loaded.cfg).output_kinds and not argmax
     return prepare(loaded, ExportOptions(loaded.name, dynamic=dynamic, int8=True, logits=logits, images=images))
 
 

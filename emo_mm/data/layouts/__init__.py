@@ -15,7 +15,7 @@ from pkgutil import resolve_name
 from emo_mm.data.layouts.base import Layout, Reading
 from emo_mm.data.splits import DataRequest
 from emo_mm.errors import UserError
-from emo_mm.tasks import TASK_OF_SCOPE, TASKS, Task, TaskName
+from emo_mm.tasks import TASKS, Task, TaskName
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Row:
 
 # Where nobody says which task a folder is for, the first row that recognises it is taken: most telling signs first.
 LAYOUTS: tuple[Row, ...] = (
-    Row(('det',), 'emo_mm.data.layouts.coco:COCO'),
-    Row(('det',), 'emo_mm.data.layouts.boxes.yolo:YOLO'),
+    Row(('det', 'ins'), 'emo_mm.data.layouts.coco:COCO'),
+    Row(('det', 'ins'), 'emo_mm.data.layouts.boxes.yolo:YOLO'),
     Row(('det',), 'emo_mm.data.layouts.boxes.voc:VOC'),
-    Row(('det',), 'emo_mm.data.layouts.boxes.cvat:CVAT'),
-    Row(('det',), 'emo_mm.data.layouts.boxes.labelme:LABELME'),
+    Row(('det', 'ins'), 'emo_mm.data.layouts.boxes.cvat:CVAT'),
+    Row(('det', 'ins'), 'emo_mm.data.layouts.boxes.labelme:LABELME'),
     Row(('det',), 'emo_mm.data.layouts.boxes.table:CSV'),
     Row(('seg',), 'emo_mm.data.layouts.masks:MASKS'),
     Row(('seg',), 'emo_mm.data.layouts.outlines:COCO_OUTLINES'),
@@ -127,7 +127,7 @@ def _layout_named(name: str, task: Task | None) -> Layout:
 
 def layout_of_reading(reading: Reading) -> Layout | None:
     """Return the layout that a data set of a config has; None if it is one that nothing here checks."""
-    known = layouts_of(TASK_OF_SCOPE[reading.scope])
+    known = [] if reading.task is None else layouts_of(reading.task)
     return next((layout for layout in known if layout.reads(reading)), None)
 
 

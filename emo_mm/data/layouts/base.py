@@ -30,6 +30,7 @@ from emo_mm.data.splits import SPLITS, DataRequest, count, needed_splits, shortl
 from emo_mm.data.splitting import SEED, Item, divide, parse_ratios
 from emo_mm.errors import UserError
 from emo_mm.files import atomic_write
+from emo_mm.tasks import Task
 
 Colour = tuple[int, int, int]
 
@@ -89,19 +90,24 @@ class Reading:
     Attributes:
         split: ``train``, ``val`` or ``test``.
         dataset: The part of the config, without wrappers.
-        scope: The toolbox whose data set it is.
+        task: The task that reads it; None where none does yet.
         place: Dotted keys that lead to the part in the config.
     """
 
     split: str
     dataset: dict[str, Any]
-    scope: str
+    task: Task | None
     place: str = 'dataset'
 
     @property
     def part(self) -> Part:
         """The part of the config, to be edited."""
         return Part(self.place, self.dataset)
+
+    @property
+    def scope(self) -> str:
+        """The toolbox whose data set it is; empty where none reads it yet."""
+        return '' if self.task is None else self.task.scope
 
     @property
     def classes(self) -> tuple[str, ...] | None:

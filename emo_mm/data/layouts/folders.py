@@ -467,4 +467,4 @@ def _same_classes(view: ConfigView, root: Path) -> bool:
         return (root / 'meta').is_dir()
     if type_name(dataset) == 'ImageNet':
         return len(names) == _IMAGENET_CLASSES and all(_WORDNET_ID.fullmatch(name) for name in names)
-    return tuple(names) == Reading(split, dataset, view.task.scope).classes
+    return tuple(names) == Reading(split, dataset, view.task).classes

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from emo_mm.config.view import task_of
 from emo_mm.engine.reports.base import Predicted
 from emo_mm.engine.reports.rows import report_of
 from emo_mm.files import write_json
 from emo_mm.report.analysis import Analysis
 from emo_mm.report.page import Cell, Figure, Page, Picture, Section, Table, write_csv, write_page
-from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def write_report(
     Returns:
         The score threshold from which on boxes are counted; None where there are no scores.
     """
-    folder, task = Path(run.runner.work_dir), report_of(run.runner.cfg.default_scope)
+    folder, task = Path(run.runner.work_dir), report_of(task_of(run.runner.cfg))
     try:
         if failed or not predicted.records:
             raise ValueError(failed or 'there were no images')
@@ -122,7 +122,7 @@ def _page(
     failed: str,
     pictures: tuple[Picture, ...] = (),
 ) -> Page:
-    task = TASK_OF_SCOPE[run.runner.cfg.default_scope]
+    task = task_of(run.runner.cfg)
     config = Path(run.runner.cfg.filename).stem
     tiles = [Figure(METRIC_NAMES.get(key, key), run.metrics[key]) for key in task.metrics if key in run.metrics]
     tiles.append(Figure(f'{run.images} images', images))

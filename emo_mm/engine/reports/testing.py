@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmengine.dist import is_main_process
 
+from emo_mm.config.view import task_of
 from emo_mm.engine.reports.base import Predicted
 from emo_mm.engine.reports.document import Run, write_report
 from emo_mm.engine.reports.recording import Recorder
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def recorder_for(runner: Runner) -> Recorder:
     """Return a recorder of what a runner predicts in its test, which is to come."""
-    recorder = Recorder(report_of(runner.cfg.default_scope).record)
+    recorder = Recorder(report_of(task_of(runner.cfg)).record)
     recorder.dataset_meta = runner.test_dataloader.dataset.metainfo
     runner.test_evaluator.metrics.append(recorder)
     return recorder

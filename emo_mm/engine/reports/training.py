@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from mmengine.dist import is_main_process
 
+from emo_mm.config.view import task_of
 from emo_mm.engine.reports.base import Predicted
 from emo_mm.engine.reports.document import Run, write_report
 from emo_mm.engine.reports.recording import Recorder, predict_all, share_weights
@@ -18,7 +19,6 @@ from emo_mm.engine.resume.checkpoints import POINTER
 from emo_mm.files import write_json
 from emo_mm.report.curves import plot_curves, read_scalars
 from emo_mm.report.page import Picture
-from emo_mm.tasks import TASK_OF_SCOPE
 from emo_mm.version import __version__
 from emo_mm.weights import load_model
 from emo_mm.weights.checkpoint import note_threshold
@@ -52,7 +52,7 @@ def report_training(runner: Runner, model: BaseModel, seconds: float, lines: Seq
         return {}
     metrics = _metrics(runner, checkpoint, seconds, figures)
     write_json(work_dir / 'metrics.json', metrics)
-    plot_curves(work_dir, work_dir / 'curves.png', TASK_OF_SCOPE[runner.cfg.default_scope].name)
+    plot_curves(work_dir, work_dir / 'curves.png', task_of(runner.cfg).name)
     written = 'metrics and curves'
     if recorder is not None and lines is not None:
         predicted = Predicted(runner.val_dataloader.dataset, model, recorder.records)
@@ -76,7 +76,7 @@ def _validate(runner: Runner, model: BaseModel, checkpoint: Path | None) -> tupl
         load_model(model, checkpoint)
     share_weights(model)
     runner.logger.info('the report: the validation set is predicted once more, with the best checkpoint')
-    task = report_of(runner.cfg.default_scope)
+    task = report_of(task_of(runner.cfg))
     recorder = Recorder(task.record)
     figures = predict_all(model, runner.val_dataloader, runner.val_loop.evaluator, recorder)
     return recorder, {name: float(value) for name, value in figures.items()}

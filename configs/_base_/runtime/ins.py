@@ -1,0 +1,2 @@
+_base_ = 'det.py'
+default_hooks = dict(checkpoint=dict(save_best='coco/segm_mAP'))
