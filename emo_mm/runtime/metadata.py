@@ -31,11 +31,24 @@ MAX_TEXT = 16 * 2**20  # characters of the JSON
 OUTPUT_NAMES: dict[str, tuple[str, ...]] = {
     'boxes': ('boxes', 'scores'),
     'detections': ('detections', 'labels'),
+    'instances': ('boxes', 'scores', 'kernels', 'prototypes'),
+    'masks': ('detections', 'labels', 'masks'),
+    'roi_masks': ('detections', 'labels', 'masks'),
     'labels': ('labels',),
     'logits': ('logits',),
     'probabilities': ('probabilities',),
 }
-OUTPUT_RANKS = {'boxes': 3, 'detections': 3, 'labels': 3, 'logits': 4, 'probabilities': 2}
+OUTPUT_RANKS = {
+    'boxes': 3,
+    'detections': 3,
+    'instances': 3,
+    'masks': 3,
+    'roi_masks': 3,
+    'labels': 3,
+    'logits': 4,
+    'probabilities': 2,
+}
+BY_ANCHOR = ('boxes', 'instances')  # kinds whose boxes are still to be selected
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,11 @@ class OutputSpec:
               sigmoid or softmax, without a background; where ``levels`` is None and NMS has an ``nms_pre``, the level
               of each anchor (A,), integers from 0, ascending.
             - ``detections``: after NMS: boxes and scores (N, K, 5); labels (N, K) integers, -1 where there is no box.
+            - ``instances``: boxes and scores as with ``boxes``; kernels (N, A, P), the weights and then the biases of
+              the layers that make a mask of the prototypes (N, M, h, w), which cover the input
+              (:func:`emo_mm.runtime.masks.logits_of`); levels as with ``boxes``.
+            - ``masks``: as ``detections``, and the logits of the masks over the input (N, K, h, w).
+            - ``roi_masks``: as ``detections``, and the logits of the masks over their boxes (N, K, m, m).
             - ``labels``: label map (N, H, W) of the input's size, integers.
             - ``logits``: scores of the classes (N, C, h, w) at any resolution that covers the input.
             - ``probabilities``: (N, C) after softmax.
@@ -135,16 +153,34 @@ class OutputSpec:
         levels: Anchors in each level of the pyramid, whose sum is A; None if it depends on the input.
     """
 
-    kind: Literal['boxes', 'detections', 'labels', 'logits', 'probabilities']
+    kind: Literal['boxes', 'detections', 'instances', 'masks', 'roi_masks', 'labels', 'logits', 'probabilities']
     names: tuple[str, ...]
     levels: tuple[int, ...] | None
 
     def __post_init__(self) -> None:
-        counts = {'boxes': (2, 3), 'detections': (2,)}.get(self.kind, (1,))
+        usual = len(OUTPUT_NAMES[self.kind])
+        counts = (usual, usual + 1) if self.kind in BY_ANCHOR else (usual,)
         fits = len(self.names) in counts and all(self.names)
         _check(fits, 'output.names', self.names, f'{" or ".join(map(str, counts))} names with kind {self.kind}')
         levels = self.levels or ()
         _check(all(n > 0 for n in levels) and sum(levels) <= MAX_BOXES, 'output.levels', levels, 'counts of anchors')
+
+
+@dataclass(frozen=True)
+class MaskSpec:
+    """How masks are made of what a graph gives for objects.
+
+    Attributes:
+        threshold: Probability from which on a pixel is of the object.
+        channels: Channels between the layers that the kernels of ``instances`` are; None with other kinds.
+    """
+
+    threshold: float
+    channels: int | None
+
+    def __post_init__(self) -> None:
+        _check(0 < self.threshold < 1, 'masks.threshold', self.threshold, 'between 0 and 1')
+        _check(self.channels is None or 1 <= self.channels <= 1024, 'masks.channels', self.channels, '1 to 1024')
 
 
 @dataclass(frozen=True)
@@ -184,7 +220,7 @@ class Metadata:
         format_version: Version of this description, :data:`FORMAT_VERSION`.
         emo_mm_version: Version of the package that wrote the file.
         model: Name of the config.
-        task: ``det``, ``seg`` or ``cls``.
+        task: ``det``, ``ins``, ``seg`` or ``cls``.
         classes: Names of the classes, in the order of the scores.
         palette: Red, green and blue of each class, 0 to 255; empty if there is none.
         input: The input.
@@ -195,6 +231,7 @@ class Metadata:
         weights_sha256: Hash of the tensors that the graph was made from (``content_sha256``); None if not known.
         display_threshold: Score from which on boxes are best shown, as the training found it; None if not known, and
             in files of before there was one.
+        masks: How masks of objects are made; for instance segmenters, None for others.
     """
 
     format_version: int
@@ -210,6 +247,7 @@ class Metadata:
     align_corners: bool
     weights_sha256: str | None
     display_threshold: float | None = None
+    masks: MaskSpec | None = None
 
     def __post_init__(self) -> None:
         version = self.format_version
@@ -223,9 +261,16 @@ class Metadata:
         _check((self.nms is not None) == task.finds_boxes, 'nms', self.nms, 'given for detectors only')
         shown = self.display_threshold
         _check(shown is None or 0 <= shown <= 1, 'display_threshold', shown, '0 to 1, or null')
-        if self.output.kind == 'boxes':
+        _check(
+            (self.masks is not None) == task.finds_outlines, 'masks', self.masks, 'given for instance segmenters only'
+        )
+        kernels = self.masks is not None and self.masks.channels is not None
+        _check(kernels == (self.output.kind == 'instances'), 'masks.channels', kernels, 'given with kernels only')
+        if self.output.kind in BY_ANCHOR:
             by_level = self.nms is not None and self.nms.nms_pre is not None and self.output.levels is None
-            _check(len(self.output.names) == 2 + by_level, 'output.names', self.output.names, 'two, or levels too')
+            usual = len(OUTPUT_NAMES[self.output.kind])
+            expected = f'{usual + by_level} names'
+            _check(len(self.output.names) == usual + by_level, 'output.names', self.output.names, expected)
 
     def to_json(self) -> str:
         """Return the description as one line of JSON."""

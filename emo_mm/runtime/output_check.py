@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from emo_mm.errors import UserError
-from emo_mm.runtime.metadata import Metadata
+from emo_mm.runtime.metadata import BY_ANCHOR, OUTPUT_NAMES, Metadata
+
+_SELECTED = ('detections', 'masks', 'roi_masks')
 
 
 def check_outputs(outputs: Sequence[np.ndarray], count: int, size: tuple[int, int], metadata: Metadata) -> None:
@@ -28,9 +30,21 @@ def check_outputs(outputs: Sequence[np.ndarray], count: int, size: tuple[int, in
     kind = metadata.output.kind
     anchors = None if metadata.output.levels is None else sum(metadata.output.levels)
     # None stands for any number; the last item tells whether there are whole numbers in it
+    by_anchor = [((count, anchors, 4), False), ((count, _length(first), classes), False)]
+    levels = ((_length(first),), True)
+    selected = [((count, None, 5), False), ((count, _length(first)), True)]
+    masks = ((count, _length(first), None, None), False)
     expected: dict[str, list[tuple[tuple[int | None, ...], bool]]] = {
-        'boxes': [((count, anchors, 4), False), ((count, _length(first), classes), False), ((_length(first),), True)],
-        'detections': [((count, None, 5), False), ((count, _length(first)), True)],
+        'boxes': [*by_anchor, levels],
+        'detections': selected,
+        'instances': [
+            *by_anchor,
+            ((count, _length(first), None), False),
+            ((count, None, None, None), False),
+            levels,
+        ],
+        'masks': [*selected, masks],
+        'roi_masks': [*selected, masks],
         'labels': [((count, size[1], size[0]), True)],
         'logits': [((count, classes, None, None), False)],
         'probabilities': [((count, classes), False)],
@@ -44,12 +58,13 @@ def check_outputs(outputs: Sequence[np.ndarray], count: int, size: tuple[int, in
             )
         if not whole and not np.isfinite(output).all():
             raise UserError(f'{metadata.model}: the graph gives {name} that are not finite numbers')
-    labels = first if kind == 'labels' else others[0] if kind == 'detections' else None
+    labels = first if kind == 'labels' else others[0] if kind in _SELECTED else None
     if labels is not None and labels.size and labels.max() >= classes:
         raise UserError(f'{metadata.model}: the graph gives the label {labels.max()}, and there are {classes} classes')
     if kind == 'labels' and labels is not None and labels.size and labels.min() < 0:
         raise UserError(f'{metadata.model}: the graph gives the label {labels.min()}')
-    if kind == 'boxes' and len(others) > 1 and (np.diff(others[1]) < 0).any():
+    levels_given = kind in BY_ANCHOR and len(outputs) > len(OUTPUT_NAMES[kind])
+    if levels_given and (np.diff(outputs[-1]) < 0).any():
         raise UserError(f'{metadata.model}: the graph gives levels that do not ascend')
 
 

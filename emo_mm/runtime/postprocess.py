@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
-from emo_mm.runtime.metadata import NMS, Metadata
+from emo_mm.runtime.masks import Masks, logits_of, over_boxes, over_input
+from emo_mm.runtime.metadata import NMS, OUTPUT_NAMES, Metadata
 from emo_mm.runtime.preprocess import Prepared
 from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
 
@@ -35,17 +37,68 @@ def results_of(
     if kind == 'labels':
         return [Segmentation(_resize_labels(x, im)) for x, im in zip(outputs[0], images, strict=False)]
     assert metadata.nms is not None  # detectors have it
-    if kind == 'detections':
-        pairs = zip(outputs[0], outputs[1], images, strict=False)
-        return [_selected_by_graph(boxes, labels, im, metadata.nms) for boxes, labels, im in pairs]
+    if kind in ('detections', 'masks', 'roi_masks'):
+        return [_of_selected([x[i] for x in outputs], im, size, metadata) for i, im in enumerate(images)]
+    usual = len(OUTPUT_NAMES[kind])
     if metadata.output.levels is not None:
         starts = np.cumsum((0, *metadata.output.levels))
-    elif len(outputs) > 2:
-        starts = np.searchsorted(outputs[2], np.arange(int(outputs[2][-1]) + 2))
+    elif len(outputs) > usual:
+        starts = np.searchsorted(outputs[usual], np.arange(int(outputs[usual][-1]) + 2))
     else:
         starts = np.array((0, outputs[0].shape[1]))
-    pairs = zip(outputs[0], outputs[1], images, strict=False)
-    return [select_boxes(boxes, scores, starts, im, metadata.nms) for boxes, scores, im in pairs]
+    return [_of_anchors([x[i] for x in outputs[:usual]], starts, im, size, metadata) for i, im in enumerate(images)]
+
+
+def _of_anchors(
+    outputs: Sequence[np.ndarray], starts: np.ndarray, image: Prepared, size: tuple[int, int], metadata: Metadata
+) -> Detections:
+    """Return the objects of an image whose boxes are still to be selected; each output without the batch."""
+    boxes, scores, *rest = outputs
+    assert metadata.nms is not None  # detectors have it
+    found, anchors = _selection(boxes, scores, starts, image, metadata.nms)
+    if metadata.masks is None:
+        return found
+    kernels, prototypes = rest
+    assert metadata.masks.channels is not None  # kernels have them
+    logits = logits_of(kernels[anchors], prototypes, size, metadata.masks.channels)
+    return _with_masks(found, over_input(logits, *_to_photograph(logits, image, size), metadata.masks.threshold), image)
+
+
+def _of_selected(
+    outputs: Sequence[np.ndarray], image: Prepared, size: tuple[int, int], metadata: Metadata
+) -> Detections:
+    """Return the objects of an image that the graph selected; each output without the batch."""
+    boxes, labels, *rest = outputs
+    assert metadata.nms is not None  # detectors have it
+    found, kept = _selected_by_graph(boxes, labels, image, metadata.nms)
+    if metadata.masks is None:
+        return found
+    logits, threshold = rest[0][kept], metadata.masks.threshold
+    if metadata.output.kind == 'roi_masks':
+        return _with_masks(found, over_boxes(logits, found.boxes, image.original, threshold), image)
+    return _with_masks(found, over_input(logits, *_to_photograph(logits, image, size), threshold), image)
+
+
+def _with_masks(found: Detections, masks: tuple[list[np.ndarray], np.ndarray], image: Prepared) -> Detections:
+    return replace(found, masks=Masks(*masks, image.original))
+
+
+def _to_photograph(maps: np.ndarray, image: Prepared, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what interpolates maps over the input to the photograph: (W, w) for the columns and (H, h) for the rows.
+
+    The maps are interpolated to the input, whose padding is cut off, and from there to the photograph: two linear maps,
+    which are joined into one for rows and one for columns.
+
+    Args:
+        maps: (..., h, w).
+        image: The image.
+        size: Width and height of the input.
+    """
+    columns, rows = (
+        interpolation_matrix(inside, original, False) @ interpolation_matrix(low, padded, False)[:inside]
+        for low, padded, inside, original in zip(maps.shape[:-3:-1], size, image.size, image.original, strict=True)
+    )
+    return columns, rows
 
 
 def select_boxes(boxes: np.ndarray, scores: np.ndarray, starts: np.ndarray, image: Prepared, how: NMS) -> Detections:
@@ -61,6 +114,13 @@ def select_boxes(boxes: np.ndarray, scores: np.ndarray, starts: np.ndarray, imag
     Returns:
         At most ``how.max_per_image`` boxes, in pixels of the photograph, best first.
     """
+    return _selection(boxes, scores, starts, image, how)[0]
+
+
+def _selection(
+    boxes: np.ndarray, scores: np.ndarray, starts: np.ndarray, image: Prepared, how: NMS
+) -> tuple[Detections, np.ndarray]:
+    """Return the boxes that :func:`select_boxes` does, and the anchor of each, (K,)."""
     classes = scores.shape[1]
     # (A, C) -> (A * C,), whose index is anchor * C + class
     flat = scores.reshape(-1)
@@ -74,9 +134,9 @@ def select_boxes(boxes: np.ndarray, scores: np.ndarray, starts: np.ndarray, imag
     if how.min_size >= 0:
         width, height = (kept_boxes[:, 2:] - kept_boxes[:, :2]).T
         large = (width > how.min_size) & (height > how.min_size)
-        kept_boxes, kept_scores, labels = kept_boxes[large], kept_scores[large], labels[large]
+        kept_boxes, kept_scores, labels, anchors = kept_boxes[large], kept_scores[large], labels[large], anchors[large]
     keep = nms(kept_boxes, kept_scores, None if how.class_agnostic else labels, how.iou_threshold, how.max_per_image)
-    return Detections(kept_boxes[keep], kept_scores[keep], labels[keep])
+    return Detections(kept_boxes[keep], kept_scores[keep], labels[keep]), anchors[keep]
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray | None, threshold: float, limit: int) -> np.ndarray:
@@ -143,12 +203,14 @@ def to_photograph(boxes: np.ndarray, image: Prepared) -> np.ndarray:
     return boxes.astype(np.float32).clip(0, limits) * np.array(factors * 2, np.float32)
 
 
-def _selected_by_graph(boxes: np.ndarray, labels: np.ndarray, image: Prepared, how: NMS) -> Detections:
-    """Return what NMS in the graph left: ``boxes`` (K, 5) and ``labels`` (K,) of an image."""
-    fine = (labels >= 0) & (boxes[:, 4] > how.score_threshold)
-    boxes, labels = boxes[fine], labels[fine]
-    order = np.argsort(-boxes[:, 4], kind='stable')[: how.max_per_image]
-    return Detections(to_photograph(boxes[order, :4], image), boxes[order, 4], labels[order].astype(np.int64))
+def _selected_by_graph(
+    boxes: np.ndarray, labels: np.ndarray, image: Prepared, how: NMS
+) -> tuple[Detections, np.ndarray]:
+    """Return what NMS in the graph left of ``boxes`` (K, 5) and ``labels`` (K,) of an image, and where it was, (k,)."""
+    fine = np.flatnonzero((labels >= 0) & (boxes[:, 4] > how.score_threshold))
+    kept = fine[np.argsort(-boxes[fine, 4], kind='stable')[: how.max_per_image]]
+    found = Detections(to_photograph(boxes[kept, :4], image), boxes[kept, 4], labels[kept].astype(np.int64))
+    return found, kept
 
 
 def label_map(logits: np.ndarray, image: Prepared, size: tuple[int, int], align_corners: bool) -> np.ndarray:

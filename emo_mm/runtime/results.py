@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emo_mm.runtime.masks import Masks
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -15,11 +17,13 @@ class Detections:
         boxes: (K, 4) float32; left, top, right, bottom in pixels of the photograph.
         scores: (K,) float32, 0 to 1.
         labels: (K,) int64, indices of the classes.
+        masks: The pixels of each object, of models that find them; None of others.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True)
