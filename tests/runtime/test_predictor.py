@@ -120,7 +120,8 @@ def test_openvino_answers_like_onnx_runtime_and_keeps_the_description(kind, tmp_
     one, other = Predictor(path), Predictor(tmp_path / 'model.xml')
     assert other.metadata == metadata
     image = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
-    for name, value in vars(one(image)).items():
+    given = {name: value for name, value in vars(one(image)).items() if value is not None}  # boxes have no masks
+    for name, value in given.items():
         np.testing.assert_allclose(getattr(other(image), name), value, atol=1e-5)
 
 

@@ -20,5 +20,5 @@ model = dict(
         norm_cfg=_base_.norm_cfg,
         act_cfg=_base_.act_cfg,
     ),
-    test_cfg=dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100, mask_thr_binary=0.5),
+    test_cfg=dict(nms=dict(type='nms', iou_threshold=0.6), max_per_img=100, mask_thr_binary=0.5),
 )
