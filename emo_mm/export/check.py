@@ -12,6 +12,7 @@ import torch
 from emo_mm.errors import UserError
 from emo_mm.export.graph import Graph
 from emo_mm.runtime.images import read_image
+from emo_mm.runtime.masks import Masks
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.postprocess import results_of
 from emo_mm.runtime.preprocess import Prepared, make_batch, resize_image
@@ -251,6 +252,9 @@ def _matches(answers: Answers) -> tuple[int, int, float]:
 COMPARISONS: dict[str, Callable[[Answers], Found]] = {
     'boxes': _compare_boxes,
     'detections': _compare_detections,
+    'instances': _compare_boxes,
+    'masks': _compare_detections,
+    'roi_masks': _compare_detections,
     'labels': _compare_labels,
     'logits': _compare_classes,
     'probabilities': _compare_classes,
@@ -260,7 +264,7 @@ COMPARISONS: dict[str, Callable[[Answers], Found]] = {
 def match(one: Detections, other: Detections) -> tuple[int, float]:
     """Return how many boxes, of both, have a partner, and the largest difference of scores between partners.
 
-    A partner is of the same class and overlaps by ``SAME_BOX``.
+    A partner is of the same class and overlaps by ``SAME_BOX``, and so do the masks of objects.
     """
     low = np.maximum(one.boxes[:, None, :2], other.boxes[None, :, :2])
     high = np.minimum(one.boxes[:, None, 2:], other.boxes[None, :, 2:])
@@ -268,11 +272,22 @@ def match(one: Detections, other: Detections) -> tuple[int, float]:
     areas = [(found.boxes[:, 2:] - found.boxes[:, :2]).prod(-1) for found in (one, other)]
     same = one.labels[:, None] == other.labels[None]
     same &= both >= SAME_BOX * (areas[0][:, None] + areas[1][None] - both)
+    if one.masks is not None and other.masks is not None:
+        same &= _overlaps_of_masks(one.masks, other.masks) >= SAME_BOX
     # the nearest score among the partners
     apart = np.where(same, np.abs(one.scores[:, None] - other.scores[None]), np.inf)
     nearest = apart.min(1, initial=np.inf)
     matched = np.isfinite(nearest)
     return int(same.any(1).sum() + same.any(0).sum()), float(nearest[matched].max(initial=0))
+
+
+def _overlaps_of_masks(one: Masks, other: Masks) -> np.ndarray:
+    """Return the intersection over union of each mask with each, (K, L); 1 where both are empty."""
+    # K,H,W -> K,H·W, as numbers: their products count pixels
+    flat = [np.asarray(masks).reshape(len(masks), -1).astype(np.float32) for masks in (one, other)]
+    both = flat[0] @ flat[1].T
+    union = flat[0].sum(1)[:, None] + flat[1].sum(1)[None] - both
+    return np.where(union > 0, both / np.maximum(union, 1), 1)
 
 
 def _prepared(images: Sequence[np.ndarray], size: tuple[int, int]) -> list[Prepared]:

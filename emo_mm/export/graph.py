@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from emo_mm.predict.network import flat_deltas, priors_of
-from emo_mm.runtime.metadata import NMS, Metadata
+from emo_mm.predict.selection import select, taken
+from emo_mm.runtime.metadata import OUTPUT_NAMES, Metadata
 from emo_mm.tasks import TASKS
 
 
@@ -42,7 +42,7 @@ class Graph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of ``metadata.output`` for the input of ``metadata.input``."""
         images = self._normalized(images)
-        if TASKS[self.metadata.task].finds_boxes:
+        if self.network.selected is not None:
             return self._boxes(images)
         found = self.network(images)
         if self.metadata.output.kind == 'labels':
@@ -63,18 +63,28 @@ class Graph(nn.Module):
         return images
 
     def _boxes(self, images: Tensor) -> tuple[Tensor, ...]:
-        spec = self.metadata.input
-        if spec.height is None or spec.width is None:
-            boxes, scores, counts = self._decode_by_level(images)
-        else:
-            boxes, scores, counts = self.network.decode(images)
-        if self.metadata.output.kind == 'detections':
-            assert self.metadata.nms is not None
-            return select(boxes, scores, counts, (images.shape[2], images.shape[3]), self.metadata.nms)
-        if len(self.metadata.output.names) == 2:
-            return boxes, scores
+        spec, kind = self.metadata.input, self.metadata.output.kind
+        if kind == self.network.kind == self.network.selected:
+            return self.network.decode(images)
+        open_sides = spec.height is None or spec.width is None
+        *found, counts = (
+            self._decode_by_level(images) if open_sides and kind == 'boxes' else self.network.decode(images)
+        )
+        if kind == self.network.selected:
+            return self._selected(images, found, counts)
+        if len(self.metadata.output.names) == len(OUTPUT_NAMES[kind]):
+            return tuple(found)
         levels = [torch.full((count,), level, dtype=torch.int64) for level, count in enumerate(counts)]
-        return boxes, scores, torch.cat(levels)  # A
+        return (*found, torch.cat(levels))  # A
+
+    def _selected(self, images: Tensor, found: list[Tensor], counts: list[int]) -> tuple[Tensor, ...]:
+        assert self.metadata.nms is not None  # detectors have it
+        boxes, scores, *rest = found
+        chosen = select(boxes, scores, counts, (images.shape[2], images.shape[3]), self.metadata.nms)
+        if not rest:
+            return chosen.boxes, chosen.labels
+        kernels, prototypes = rest
+        return chosen.boxes, chosen.labels, self.network.masks(taken(kernels, chosen.anchors), prototypes)
 
     def _decode_by_level(self, images: Tensor) -> tuple[Tensor, Tensor, list[int]]:
         """Decode each level by itself: tracing with open axes, their sum would be reasoned about at every step."""
@@ -94,54 +104,6 @@ class Graph(nn.Module):
             levels.append((boxes.view(images.shape[0], -1, 4), scores.view(images.shape[0], -1, scores.shape[-1])))
         boxes, scores = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
         return boxes, scores, [part.shape[1] for part, _ in levels]
-
-
-def select(boxes: Tensor, scores: Tensor, counts: list[int], size: tuple[int, int], how: NMS) -> tuple[Tensor, Tensor]:
-    """Select boxes as mmdet does, for all images of a batch at once.
-
-    Args:
-        boxes: (N, A, 4).
-        scores: (N, A, C).
-        counts: Anchors in each level, which sum to A.
-        size: Height and width of the input.
-        how: Thresholds and numbers.
-
-    Returns:
-        found: (N, K, 5) boxes and scores, best first; zeros where there is none.
-        labels: (N, K); -1 where there is none.
-    """
-    height, width = size
-    classes = scores.shape[2]
-    candidates, first = [], 0
-    for count in counts:
-        level = scores[:, first : first + count].flatten(1)  # N,a,C -> N,a·C
-        limit = min(how.nms_pre or count * classes, count * classes)
-        best, index = level.topk(limit)
-        candidates.append((best, index + first * classes))
-        first += count
-    best = torch.cat([scores for scores, _ in candidates], 1)  # N,M
-    index = torch.cat([index for _, index in candidates], 1)
-    labels = index % classes
-    corner = boxes.new_tensor([width, height, width, height])
-    boxes = boxes.gather(1, (index // classes)[..., None].expand(-1, -1, 4))  # N,A,4 -> N,M,4
-    boxes = torch.minimum(boxes.clamp(min=0), corner)
-    sides = boxes[..., 2:] - boxes[..., :2]
-    valid = (best > how.score_threshold) & (sides > how.min_size).all(-1)
-    chosen = valid.flatten().nonzero().squeeze(1)  # indices into N·M
-    # Boxes of different classes lie side by side and those of different images one below the other, so that one
-    # suppression serves them all. Shifting on both axes keeps the coordinates small, and float32 exact enough.
-    across = torch.zeros_like(labels) if how.class_agnostic else labels
-    down = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand_as(labels)
-    shift = torch.stack([across * (width + 1), down * (height + 1)], -1).to(boxes.dtype)  # N,M,2
-    apart = (boxes + torch.cat([shift, shift], -1)).flatten(0, 1)  # N,M,4 -> N·M,4
-    kept = chosen[nms(apart[chosen], best.flatten()[chosen], how.iou_threshold)]
-    # dropped ones sink below every score
-    alive = torch.full_like(best.flatten(), -1).index_put((kept,), best.flatten()[kept]).view_as(best)
-    top, order = alive.topk(min(how.max_per_image, alive.shape[1]))  # N,K
-    there = top > 0
-    boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
-    found = torch.cat([boxes, top[..., None]], -1) * there[..., None]
-    return found, torch.where(there, labels.gather(1, order), -1)
 
 
 def _upsampled(logits: Tensor, images: Tensor, align_corners: bool) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from emo_mm.errors import UserError
-from emo_mm.runtime.metadata import MAX_BATCH, MAX_SIDE, OUTPUT_NAMES, Metadata, OutputSpec, Preprocessing
+from emo_mm.runtime.metadata import BY_ANCHOR, MAX_BATCH, MAX_SIDE, OUTPUT_NAMES, Metadata, OutputSpec, Preprocessing
 from emo_mm.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ def description(loaded: LoadedModel, options: ExportOptions, levels: tuple[int, 
     Raises:
         UserError: If an option does not fit the model.
     """
-    from emo_mm.predict.session import torch_metadata
+    from emo_mm.predict.session import network_of, torch_metadata
 
-    whole = torch_metadata(loaded)
+    whole, network = torch_metadata(loaded), network_of(loaded.cfg, loaded.model)
     size = options.size or natural_size(whole.preprocessing)
     task = TASKS[whole.task]
-    if options.nms == 'graph' and 'detections' not in task.output_kinds:
+    if options.nms == 'graph' and network.selected is None:
         raise UserError(f'--nms graph: {loaded.name} finds no boxes')
     if options.logits and 'logits' not in task.output_kinds:
         raise UserError(f'--logits: {loaded.name} is no segmenter')
@@ -169,12 +169,13 @@ def description(loaded: LoadedModel, options: ExportOptions, levels: tuple[int, 
         )
     except ValueError as error:
         raise UserError(f'--batch and --input: {error}') from None
-    kind = 'logits' if options.logits else 'detections' if options.nms == 'graph' else task.output_kinds[0]
+    kind = 'logits' if options.logits else network.selected if options.nms == 'graph' else network.exported
     names = OUTPUT_NAMES[kind]
-    if kind != 'boxes':
+    if kind not in BY_ANCHOR:
         levels = None
     elif whole.nms is not None and whole.nms.nms_pre is not None and levels is None:
         names += ('levels',)
     output = OutputSpec(kind, names, levels)  # type: ignore[arg-type]
     how = fitted(whole.preprocessing, size, options.axes)
-    return replace(whole, input=spec, preprocessing=how, output=output)
+    masks = whole.masks if kind == network.kind or whole.masks is None else replace(whole.masks, channels=None)
+    return replace(whole, input=spec, preprocessing=how, output=output, masks=masks)

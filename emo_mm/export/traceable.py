@@ -34,8 +34,9 @@ def deploy_form(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
                 module.v[0] = LastAxisProjection(module.v[0])  # type: ignore[arg-type]
         if size is not None and type(module) in FIXED_SIZE:
             module.__class__ = FIXED_SIZE[type(module)]
-    if size is not None and hasattr(form, 'bbox_head'):
-        _fix_anchors(form, size)
+    heads = [getattr(form, name) for name in ('bbox_head', 'rpn_head') if hasattr(form, name)]
+    if size is not None and heads:
+        _fix_anchors(form, heads[0], size)
     return form
 
 
@@ -157,9 +158,8 @@ def _padded(x: Tensor, block: IRMB) -> tuple[Tensor, WindowGrid, tuple[int, int,
     return x, grid, (batch, height, width)
 
 
-def _fix_anchors(form: Any, size: tuple[int, int]) -> None:
-    head = form.bbox_head
+def _fix_anchors(form: Any, head: Any, size: tuple[int, int]) -> None:
     with torch.no_grad():
-        scores, _ = head(form.extract_feat(torch.zeros(1, 3, *size)))
+        scores, *_ = head(form.extract_feat(torch.zeros(1, 3, *size)))
     levels = head.prior_generator.grid_priors([level.shape[-2:] for level in scores], device='cpu')
     head.prior_generator = FixedAnchors(levels, head.prior_generator.strides)

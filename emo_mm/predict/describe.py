@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from emo_mm.config.parts import dataset_classes, type_name
 from emo_mm.config.view import read_view, task_of
 from emo_mm.errors import UserError
-from emo_mm.runtime.metadata import NMS, Preprocessing
+from emo_mm.runtime.metadata import NMS, MaskSpec, Preprocessing
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -45,22 +45,18 @@ def nms_of(cfg: Config) -> NMS | None:
     """Return how the detector of a config selects boxes, or None for other models.
 
     Raises:
-        UserError: If it does so in another way than by NMS of one stage.
+        UserError: If it does so in another way than by NMS.
     """
     where = cfg.filename or 'config'
     if not task_of(cfg).finds_boxes:
         return None
     test = cfg.model.get('test_cfg') or {}
-    if 'rcnn' in test:
-        raise UserError(
-            f'{where} has a detector of two stages, which prediction and export do not know; '
-            "mmdet's own DetInferencer takes it"
-        )
+    test = test.get('rcnn', test)  # of two stages, the last one selects what is found
     nms = dict(test.get('nms') or {})
     known = {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}  # the last decides about memory only
     if 'max_per_img' not in test or nms.get('type') != 'nms' or not set(nms) <= known:
         raise UserError(
-            f'{where}: model.test_cfg is {dict(test)}; prediction knows detectors of one stage with max_per_img and '
+            f'{where}: model.test_cfg is {dict(test)}; prediction knows detectors with max_per_img and '
             "nms=dict(type='nms', iou_threshold=...)"
         )
     nms_pre = test.get('nms_pre', -1)
@@ -75,6 +71,20 @@ def nms_of(cfg: Config) -> NMS | None:
         )
     except (KeyError, ValueError) as error:
         raise UserError(f'{where}: model.test_cfg: {error}') from None
+
+
+def mask_spec_of(cfg: Config, channels: int | None) -> MaskSpec | None:
+    """Return how masks of objects are made, or None for models that find none.
+
+    Args:
+        cfg: The config.
+        channels: Channels between the layers that the model's kernels are; None if it has none.
+    """
+    if not task_of(cfg).finds_outlines:
+        return None
+    test = cfg.model.get('test_cfg') or {}
+    test = test.get('rcnn', test)
+    return MaskSpec(float(test.get('mask_thr_binary', 0.5)), channels)
 
 
 def classes_of(
@@ -173,8 +183,8 @@ def _normalization(cfg: Config, where: str) -> dict[str, Any]:
 
 def _class_count(cfg: Config) -> int | None:
     """Return the number of classes of the head that predicts."""
-    for key in ('bbox_head', 'decode_head', 'head'):
-        part = cfg.model.get(key)
+    parts = (cfg.model, cfg.model.get('roi_head') or {})
+    for part in (parent.get(key) for parent in parts for key in ('bbox_head', 'decode_head', 'head')):
         if isinstance(part, Mapping) and part.get('num_classes') is not None:
             return int(part['num_classes'])
     return None

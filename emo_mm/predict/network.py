@@ -26,6 +26,9 @@ class DetectorNetwork(nn.Module):
     """
 
     kind = 'boxes'
+    exported = 'boxes'
+    selected = 'detections'
+    channels = None
     model: Any  # a toolbox's class, without types
 
     def __init__(self, model: Any) -> None:
@@ -68,7 +71,8 @@ class DetectorNetwork(nn.Module):
         head = self.model.bbox_head
         logits, deltas = head(self.model.extract_feat(images))
         batch = images.shape[0]
-        anchors = self._anchors([level.shape[-2:] for level in logits], deltas[0])  # A,4 or A,2
+        sizes = [level.shape[-2:] for level in logits]
+        anchors = cached_priors(head, sizes, deltas[0], self._known)  # A,4 or A,2
         # N,a*c,h,w -> N,h,w,a*c -> N,h*w*a,c
         flat = [x.permute(0, 2, 3, 1).reshape(batch, -1, head.cls_out_channels) for x in logits]
         classes = torch.cat(flat, 1)
@@ -86,15 +90,23 @@ class DetectorNetwork(nn.Module):
         boxes, scores, counts = decoded
         return boxes, scores, torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
-    def _anchors(self, sizes: list[torch.Size], like: Tensor) -> Tensor:
-        """Return the anchors of all levels, which images of one size share; a graph holds them as constants."""
-        head = self.model.bbox_head
-        if is_compiling():  # exporting included
-            return torch.cat(priors_of(head, sizes, like))
-        key = (tuple(sizes), like.dtype, like.device)
-        if key not in self._known:
-            self._known = {key: torch.cat(priors_of(head, sizes, like))}
-        return self._known[key]
+
+def cached_priors(head: Any, sizes: list[torch.Size], like: Tensor, known: dict[Any, Tensor]) -> Tensor:
+    """Return the anchors or points of all levels, which images of one size share; a graph holds them as constants.
+
+    Args:
+        head: As for :func:`priors_of`.
+        sizes: Likewise.
+        like: Likewise.
+        known: Those of the last size, which are kept here.
+    """
+    if is_compiling():  # exporting included
+        return torch.cat(priors_of(head, sizes, like))
+    key = (tuple(sizes), like.dtype, like.device)
+    if key not in known:
+        known.clear()
+        known[key] = torch.cat(priors_of(head, sizes, like))
+    return known[key]
 
 
 def priors_of(head: Any, sizes: list[torch.Size], like: Tensor) -> list[Tensor]:
@@ -128,6 +140,8 @@ def flat_deltas(head: Any, deltas: Tensor, stride: int) -> Tensor:
 class _OneOutput(nn.Module):
     """What networks share that give one tensor."""
 
+    selected = None
+    channels = None
     model: Any  # a toolbox's class, without types
 
     def decode(self, images: Tensor) -> Tensor:
@@ -151,6 +165,7 @@ class SegmenterNetwork(_OneOutput):
     """
 
     kind = 'logits'
+    exported = 'labels'
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -176,6 +191,7 @@ class ClassifierNetwork(_OneOutput):
     """
 
     kind = 'probabilities'
+    exported = 'probabilities'
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from emo_mm.config.view import task_of
 from emo_mm.models.inference.fuse import fuse
-from emo_mm.predict.describe import classes_of, nms_of, preprocessing_of
+from emo_mm.predict.describe import classes_of, mask_spec_of, nms_of, preprocessing_of
 from emo_mm.predict.loading import LoadedModel, load_for_prediction
-from emo_mm.runtime.metadata import FORMAT_VERSION, OUTPUT_NAMES, InputSpec, Metadata, OutputSpec
+from emo_mm.runtime.metadata import BY_ANCHOR, FORMAT_VERSION, OUTPUT_NAMES, InputSpec, Metadata, OutputSpec
 from emo_mm.runtime.predictor import Predictor
 from emo_mm.version import __version__
 from emo_mm.weights.checkpoint import threshold_in
@@ -112,9 +112,10 @@ def torch_metadata(loaded: LoadedModel, batch: int | None = None) -> Metadata:
     how = preprocessing_of(loaded.cfg)
     classes, palette = classes_of(loaded.cfg, loaded.meta)
     task = task_of(loaded.cfg)
-    kind = network_of(loaded.cfg, loaded.model).kind
+    network = network_of(loaded.cfg, loaded.model)
+    kind = network.kind
     names = OUTPUT_NAMES[kind]
-    if kind == 'boxes':  # of images of any size, whose anchors are not counted beforehand
+    if kind in BY_ANCHOR:  # of images of any size, whose anchors are not counted beforehand
         names += ('levels',)
     pads = how.pad_divisor > 1 or how.pad_size is not None
     # What is padded with is the mean, which is no whole number.
@@ -133,4 +134,5 @@ def torch_metadata(loaded: LoadedModel, batch: int | None = None) -> Metadata:
         align_corners=bool(getattr(loaded.model, 'align_corners', False)),
         weights_sha256=loaded.weights_sha256,
         display_threshold=threshold_in(loaded.meta) if task.finds_boxes else None,
+        masks=mask_spec_of(loaded.cfg, network.channels),
     )

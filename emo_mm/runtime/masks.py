@@ -73,23 +73,20 @@ def compressed(runs: Sequence[int]) -> str:
     return ''.join(letters)
 
 
-def logits_of(kernels: np.ndarray, prototypes: np.ndarray, size: tuple[int, int], channels: int) -> np.ndarray:
+def logits_of(kernels: np.ndarray, prototypes: np.ndarray, channels: int) -> np.ndarray:
     """Run the convolutions of 1x1 that a network predicted for each object.
 
     Args:
         kernels: (K, P); for each object the weights of all layers, then their biases. The first layer takes the place
-            of a cell (x and y in pixels of the input) and the prototypes there.
+            of a cell (its column and row) and the prototypes there.
         prototypes: (M, h, w).
-        size: Width and height of the input.
         channels: Channels between the layers.
 
     Returns:
         (K, h, w).
     """
     count, height, width = prototypes.shape
-    # places as RTMDet has them, without a half: 2,h,w
-    strides = np.array((size[0] / width, size[1] / height)).reshape(2, 1, 1)
-    places = np.mgrid[:height, :width][::-1] * strides
+    places = np.mgrid[:height, :width][::-1]  # 2,h,w: column, then row
     cells = np.concatenate([places.astype(np.float32), prototypes]).reshape(count + 2, -1)  # M+2,h·w
     chunk = max(1, _CHUNK // (channels * height * width))
     found = [_convolved(kernels[i : i + chunk], cells, channels) for i in range(0, len(kernels), chunk)]

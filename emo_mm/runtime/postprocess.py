@@ -60,7 +60,7 @@ def _of_anchors(
         return found
     kernels, prototypes = rest
     assert metadata.masks.channels is not None  # kernels have them
-    logits = logits_of(kernels[anchors], prototypes, size, metadata.masks.channels)
+    logits = logits_of(kernels[anchors], prototypes, metadata.masks.channels)
     return _with_masks(found, over_input(logits, *_to_photograph(logits, image, size), metadata.masks.threshold), image)
 
 
