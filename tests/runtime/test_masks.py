@@ -61,7 +61,7 @@ def test_only_the_rectangles_of_objects_are_kept():
     logits = np.full((100, 80, 80), -5, np.float32)
     logits[:, 40:44, 40:44] = 5
     to_photograph = interpolation_matrix(80, 8000, False)
-    parts, corners = over_input(logits[:2], to_photograph, to_photograph, 0.5)
+    parts, _ = over_input(logits[:2], to_photograph, to_photograph, 0.5)
     assert sum(part.nbytes for part in parts) < 2 * 600**2  # two masks of the whole photograph are 128 MB
     boxes = np.tile(np.array([[4000, 4000, 4400, 4400]], np.float32), (100, 1))
     parts, _ = over_boxes(np.ones((100, 28, 28), np.float32), boxes, (8000, 8000), 0.5)

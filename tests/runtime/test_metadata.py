@@ -10,7 +10,6 @@ from descriptions import classifier, detector, instance_segmenter, segmenter
 from emo_mm.errors import UserError
 from emo_mm.runtime.metadata import MaskSpec, Metadata, OutputSpec
 
-
 ALL = [
     detector(),
     *[instance_segmenter(kind) for kind in ('instances', 'masks', 'roi_masks')],
