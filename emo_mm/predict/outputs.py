@@ -183,8 +183,9 @@ class Writer:
             }
             for box, size, score, label in rows
         ]
-        for index, entry in enumerate(entries if found.masks is not None else ()):
-            entry['segmentation'] = found.masks.rle(index)
+        if found.masks is not None:
+            for index, entry in enumerate(entries):
+                entry['segmentation'] = found.masks.rle(index)
         return entries
 
     def _label(self, name: str, found: Classification) -> dict[str, Any]:

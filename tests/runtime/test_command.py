@@ -173,7 +173,9 @@ def test_saved_objects_are_scored_by_pycocotools(models, run_cli, tmp_path):
     flags = ('--out', out, '--save-json', '--coco-ids', tmp_path / 'ids.json')
     assert run_cli('predict', image, '--model', models['ins'], *flags).code == 0
     annotations = COCO(str(tmp_path / 'ids.json'))
-    evaluation = COCOeval(annotations, annotations.loadRes(str(out / 'results.json')), 'segm')
+    results = annotations.loadRes(str(out / 'results.json'))
+    assert all(found['area'] == found['bbox'][2] * found['bbox'][3] for found in results.loadAnns(results.getAnnIds()))
+    evaluation = COCOeval(annotations, results, 'segm')
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()

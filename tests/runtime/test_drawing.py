@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from emo_mm.predict.outputs import mask_picture
@@ -87,6 +88,12 @@ def test_all_255_objects_of_8_bits_have_a_colour_and_keep_their_number(tmp_path)
     with Image.open(tmp_path / 'a.png') as picture:
         np.testing.assert_array_equal(np.asarray(picture)[0, :256], [*range(1, 256), 0])
         assert len(np.unique(np.asarray(picture.convert('RGB')).reshape(-1, 3), axis=0)) == 256
+
+
+def test_opencv_reads_the_colours_of_objects(tmp_path):
+    cv2 = pytest.importorskip('cv2')
+    mask_picture(objects((0, 0, 640, 480))).save(tmp_path / 'a.png')
+    assert cv2.imread(str(tmp_path / 'a.png'), cv2.IMREAD_UNCHANGED).shape == (480, 640, 3)
 
 
 def test_only_what_has_pixels_makes_a_picture_of_them():
