@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from emo_mm.runtime.metadata import FORMAT_VERSION, NMS, InputSpec, Metadata, OutputSpec, Preprocessing
+from emo_mm.runtime.metadata import (
+    BY_ANCHOR,
+    FORMAT_VERSION,
+    NMS,
+    OUTPUT_NAMES,
+    InputSpec,
+    MaskSpec,
+    Metadata,
+    OutputSpec,
+    Preprocessing,
+)
 from emo_mm.version import __version__
 
 STRETCH = Preprocessing(
@@ -39,6 +49,15 @@ def detector(**changes: Any) -> Metadata:
         weights_sha256=None,
     )
     return replace(metadata, **changes)
+
+
+def instance_segmenter(kind: str = 'instances', **changes: Any) -> Metadata:
+    """Like :func:`detector`, with masks; kernels have 2 channels."""
+    by_anchor = kind in BY_ANCHOR
+    output = OutputSpec(kind, OUTPUT_NAMES[kind], levels=(6, 2) if by_anchor else None)  # type: ignore[arg-type]
+    masks = MaskSpec(0.5, channels=2 if by_anchor else None)
+    made = {'task': 'ins', 'model': 'rtmdet-ins_emo_1m_coco', 'output': output, 'masks': masks}
+    return detector(**made | changes)
 
 
 def segmenter(kind: str = 'logits', **changes: Any) -> Metadata:

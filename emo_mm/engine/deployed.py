@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData, PixelData
@@ -70,6 +71,8 @@ def _put_boxes(sample: Any, found: Detections) -> None:
     # the copies: arrays of the predictor may be views of a batch
     boxes, scores, labels = (torch.tensor(x) for x in (found.boxes, found.scores, found.labels))
     sample.pred_instances = InstanceData(bboxes=boxes, scores=scores, labels=labels)
+    if found.masks is not None:
+        sample.pred_instances.masks = torch.from_numpy(np.asarray(found.masks))  # K,H,W
 
 
 def _put_labels(sample: Any, found: Segmentation) -> None:

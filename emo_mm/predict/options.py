@@ -21,9 +21,9 @@ class PredictOptions:
             ``hf://owner/name``.
         weights: A checkpoint of the whole model, for a config.
         out: Folder for what is saved.
-        save_json: Save the results to ``results.json``, boxes in COCO's format of results.
+        save_json: Save the results to ``results.json``, boxes and masks of objects in COCO's format of results.
         save_images: Save the images with the results drawn in.
-        save_masks: Save label maps as PNG.
+        save_masks: Save label maps as PNG; of instance segmenters the number of the object at each pixel.
         coco_ids: COCO annotation file whose numbers of images and classes are used in ``results.json``.
         batch: Images that the network gets at once.
         score_threshold: Boxes must score higher; if not given what the training found best, or 0.3 where it noted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from emo_mm.runtime.colours import class_colours
 from emo_mm.runtime.drawing import draw_result
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.predictor import Outcome
-from emo_mm.runtime.results import Classification, Detections, Segmentation
+from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
 
 
 class CocoIds:
@@ -65,6 +66,22 @@ class CocoIds:
             raise UserError(f'{name}: is not listed in the annotation file of --coco-ids') from None
 
 
+def mask_picture(result: Result) -> Image.Image | None:
+    """Return the pixels of a result as a picture of numbers; None if it has none.
+
+    Of a segmentation it is the class of each pixel, of detections with masks the object, numbered from 1 by score,
+    which up to 255 objects have colours.
+    """
+    if isinstance(result, Segmentation):
+        return Image.fromarray(result.labels)
+    if not isinstance(result, Detections) or result.masks is None:
+        return None
+    picture = Image.fromarray(result.masks.numbers())
+    if picture.mode == 'L':
+        picture.putpalette([0, 0, 0, *chain(*class_colours(255))])
+    return picture
+
+
 class Writer:
     """Writes results into a folder, one by one, and what belongs into one file at the end.
 
@@ -73,7 +90,7 @@ class Writer:
         metadata: The description of the model.
         save_json: Whether to write ``results.json``.
         save_images: Whether to write the photographs with the results drawn in, to ``images``.
-        save_masks: Whether to write label maps as PNG, to ``masks``.
+        save_masks: Whether to write label maps, or the numbers of objects, as PNG, to ``masks``.
         coco_ids: A COCO annotation file for the numbers in ``results.json``; None without.
 
     Raises:
@@ -113,8 +130,8 @@ class Writer:
         assert result is not None
         self._seen += 1
         try:
-            if isinstance(result, Segmentation) and self._save_masks:
-                self._save('masks', f'{key}.png', Image.fromarray(result.labels))
+            if self._save_masks and (picture := mask_picture(result)) is not None:
+                self._save('masks', f'{key}.png', picture)
             if self.save_images:
                 assert outcome.pixels is not None
                 drawn = draw_result(outcome.pixels, result, self._metadata.classes, self._colours)
@@ -155,7 +172,7 @@ class Writer:
         number = self._ids.image(name, self._seen)
         sizes = found.boxes[:, 2:] - found.boxes[:, :2]
         rows = zip(found.boxes, sizes, found.scores.tolist(), found.labels.tolist(), strict=True)
-        return [
+        entries = [
             {
                 'image_id': number,
                 'category_id': self._ids.categories[label],
@@ -166,6 +183,10 @@ class Writer:
             }
             for box, size, score, label in rows
         ]
+        if found.masks is not None:
+            for index, entry in enumerate(entries):
+                entry['segmentation'] = found.masks.rle(index)
+        return entries
 
     def _label(self, name: str, found: Classification) -> dict[str, Any]:
         best = int(found.probabilities.argmax())

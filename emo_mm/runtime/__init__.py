@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 from emo_mm.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from emo_mm.runtime.masks import Masks
     from emo_mm.runtime.metadata import Metadata
     from emo_mm.runtime.predictor import Outcome, Predictor
     from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
 
-__all__ = ['Classification', 'Detections', 'Metadata', 'Outcome', 'Predictor', 'Result', 'Segmentation']
+__all__ = ['Classification', 'Detections', 'Masks', 'Metadata', 'Outcome', 'Predictor', 'Result', 'Segmentation']
 
 # The description of a file can be read without NumPy.
 __getattr__ = lazy_names(
@@ -30,6 +31,7 @@ __getattr__ = lazy_names(
     {
         'Classification': 'results',
         'Detections': 'results',
+        'Masks': 'masks',
         'Metadata': 'metadata',
         'Outcome': 'predictor',
         'Predictor': 'predictor',

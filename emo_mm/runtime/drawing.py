@@ -10,10 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emo_mm.runtime.colours import Colour, readable_on
 from emo_mm.runtime.fonts import Font, drawable
+from emo_mm.runtime.masks import Masks
 from emo_mm.runtime.results import Classification, Detections, Result, Segmentation
 
 _TOP = 5  # classes that are named on a classified photograph
 _MASK_SHARE = 0.55  # of the class colour in a segmented photograph
+_OBJECT_SHARE = 0.45  # of the class colour in the mask of an object: what it is must stay visible
 _MARGIN = 2  # pixels around a name
 
 
@@ -68,12 +70,50 @@ def draw_boxes(picture: Image.Image, boxes: Sequence[NamedBox], font: Font, thic
 
 
 def _with_boxes(pixels: np.ndarray, found: Detections, classes: Sequence[str], colours: Sequence[Colour]) -> np.ndarray:
+    thickness = max(1, min(pixels.shape[:2]) // 200)
+    if found.masks is not None:
+        pixels = _with_objects(pixels, found.masks, [colours[label] for label in found.labels], thickness)
+        thickness = max(1, thickness // 2)  # the outline tells more than the frame
     picture = Image.fromarray(pixels)
     rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
     boxes = [NamedBox(corners, f'{classes[label]} {score:.2f}', colours[label]) for corners, score, label in rows]
     boxes.reverse()  # the best on top
-    draw_boxes(picture, boxes, _font(picture), max(1, min(picture.size) // 200))
+    draw_boxes(picture, boxes, _font(picture), thickness)
     return np.asarray(picture)
+
+
+def _with_objects(pixels: np.ndarray, masks: Masks, colours: Sequence[Colour], thickness: int) -> np.ndarray:
+    """Return a photograph with the objects in their colours, which it shows through, and their outlines."""
+    seen = np.zeros(pixels.shape[:2], np.uint32)  # number of the object at each pixel, from 1
+    lines = np.zeros(pixels.shape[:2], bool)
+    # small objects above large ones, which would hide them; of two alike the better one
+    for index in np.argsort(masks.areas, kind='stable')[::-1]:
+        part, place = masks.parts[index], masks.place(index)
+        seen[place][part] = index + 1
+        # of a small object nothing would be left to see inside
+        lines[place][part] = _outline(part, min(thickness, min(part.shape) // 16))[part]
+    table = np.array([(0, 0, 0), *colours], np.uint8)
+    drawn = pixels.copy()
+    for row, numbers in enumerate(seen):  # mixed colours are needed of one row at a time
+        (inside,) = np.nonzero(numbers)
+        colour = table[numbers[inside]]  # n,3
+        mixed = (pixels[row, inside] * (1 - _OBJECT_SHARE) + colour * _OBJECT_SHARE).round().astype(np.uint8)
+        drawn[row, inside] = np.where(lines[row, inside, None], colour, mixed)
+    return drawn
+
+
+def _outline(mask: np.ndarray, thickness: int) -> np.ndarray:
+    """Return the pixels of a mask that are up to so many pixels from its outside."""
+    window = 2 * thickness + 1
+    inner = np.pad(mask, thickness)
+    for _ in range(2):  # down the columns, then along the rows
+        covered = 1
+        while covered < window:  # each step joins two windows: far fewer steps than pixels
+            step = min(covered, window - covered)
+            inner = inner[:-step] & inner[step:]
+            covered += step
+        inner = inner.T
+    return mask & ~inner
 
 
 def _with_names(pixels: np.ndarray, found: Classification, classes: Sequence[str]) -> np.ndarray:

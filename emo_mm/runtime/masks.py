@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -29,11 +30,19 @@ class Masks:
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Return the mask of an object, (H, W) of bool."""
-        part, (left, top) = self.parts[index], self.corners[index]
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | np.ndarray) -> Masks: ...
+
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray | Masks:
+        """Return the mask of an object, (H, W) of bool; or some of the objects, as an array of boxes gives them."""
+        chosen = np.arange(len(self))[index]
+        if chosen.ndim:
+            return Masks([self.parts[i] for i in chosen], self.corners[chosen], self.size)
         mask = np.zeros(self.size[::-1], bool)
-        mask[top : top + part.shape[0], left : left + part.shape[1]] = part
+        mask[self.place(int(chosen))] = self.parts[chosen]
         return mask
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -41,23 +50,48 @@ class Masks:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return all masks, (K, H, W) of bool: ``np.asarray(masks)``."""
+        if copy is False:
+            raise ValueError('whole masks are always made new: there is nothing that could be shared')
         whole = np.zeros((len(self), *self.size[::-1]), bool)
-        for index, (part, (left, top)) in enumerate(zip(self.parts, self.corners, strict=True)):
-            whole[index, top : top + part.shape[0], left : left + part.shape[1]] = part
+        for index, part in enumerate(self.parts):
+            whole[index][self.place(index)] = part
         return whole if dtype is None else whole.astype(dtype)
+
+    def place(self, index: int) -> tuple[slice, slice]:
+        """Return the rows and the columns of the photograph where the rectangle of an object is."""
+        (left, top), (rows, columns) = self.corners[index].tolist(), self.parts[index].shape
+        return slice(top, top + rows), slice(left, left + columns)
 
     @property
     def areas(self) -> np.ndarray:
         """Pixels of each object, (K,)."""
         return np.array([int(part.sum()) for part in self.parts], np.int64)
 
+    def numbers(self) -> np.ndarray:
+        """Return the number of the object at each pixel: 0 for none, and from 1 in their order.
+
+        Where objects overlap the first is seen, which scores best.
+
+        Returns:
+            (H, W), uint8, or uint16 beyond 255 objects; objects beyond 65,535 are left out.
+        """
+        numbers = np.zeros(self.size[::-1], np.uint8 if len(self) < 256 else np.uint16)
+        for index in reversed(range(min(len(self), 65535))):
+            numbers[self.place(index)][self.parts[index]] = index + 1
+        return numbers
+
     def rle(self, index: int) -> dict[str, Any]:
         """Return the mask of an object as COCO's compressed RLE: ``size`` (height, width) and ``counts``, a text."""
-        mask = self[index]
-        pixels = np.concatenate(([False], mask.ravel(order='F')))  # column by column; runs begin outside the object
-        ends = np.flatnonzero(pixels[1:] != pixels[:-1])
-        runs = np.diff([0, *ends, mask.size])
-        return {'size': list(mask.shape), 'counts': compressed(runs.tolist())}
+        (width, height), (left, top) = self.size, self.corners[index]
+        # column by column, as COCO counts; the pixels above and below the rectangle are not of the object
+        column, row = np.nonzero(np.diff(np.pad(self.parts[index].T, ((0, 0), (1, 1))), axis=1))
+        changes = (column + left) * height + row + top
+        # an object that leaves a column at the bottom and is at the top of the next goes on
+        goes_on = np.flatnonzero(changes[1:] == changes[:-1])
+        changes = np.delete(changes, np.concatenate([goes_on, goes_on + 1]))
+        changes = changes[changes < width * height]
+        runs = np.diff(changes, prepend=0, append=width * height)
+        return {'size': [height, width], 'counts': compressed(runs.tolist())}
 
 
 def compressed(runs: Sequence[int]) -> str:
@@ -134,7 +168,7 @@ def over_input(
     Returns:
         What :class:`Masks` takes: rectangles, and their corners (K, 2).
     """
-    least = np.log(threshold / (1 - threshold))
+    least = math.log(threshold / (1 - threshold))
     parts, corners = [], np.zeros((len(logits), 2), np.int64)
     for index, low in enumerate(logits):
         # interpolated values are nowhere above all of their neighbours: the rest of the photograph is not of the object
@@ -167,7 +201,8 @@ def over_boxes(
     """
     parts, corners = [], np.zeros((len(logits), 2), np.int64)
     for index, (low, box) in enumerate(zip(logits, boxes, strict=True)):
-        probabilities = 1 / (1 + np.exp(-low.astype(np.float32)))
+        # clipped, as exp of more than 88 is no float32
+        probabilities = 1 / (1 + np.exp(-low.astype(np.float32).clip(-80, 80)))
         left, columns = _across(box[0], box[2], size[0], low.shape[1])
         top, rows = _across(box[1], box[3], size[1], low.shape[0])
         parts.append(rows @ probabilities @ columns.T >= threshold)  # (n,m) @ (m,m) @ (m,n)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emo_mm.errors import UserError
+from emo_mm.runtime.masks import layer_shapes
 from emo_mm.runtime.metadata import BY_ANCHOR, OUTPUT_NAMES, Metadata
 
 _SELECTED = ('detections', 'masks', 'roi_masks')
@@ -63,9 +64,30 @@ def check_outputs(outputs: Sequence[np.ndarray], count: int, size: tuple[int, in
         raise UserError(f'{metadata.model}: the graph gives the label {labels.max()}, and there are {classes} classes')
     if kind == 'labels' and labels is not None and labels.size and labels.min() < 0:
         raise UserError(f'{metadata.model}: the graph gives the label {labels.min()}')
+    _check_masks(outputs, metadata)
     levels_given = kind in BY_ANCHOR and len(outputs) > len(OUTPUT_NAMES[kind])
     if levels_given and (np.diff(outputs[-1]) < 0).any():
         raise UserError(f'{metadata.model}: the graph gives levels that do not ascend')
+
+
+def _check_masks(outputs: Sequence[np.ndarray], metadata: Metadata) -> None:
+    """Check that masks can be made of what a graph gave, whose shapes are as described.
+
+    Raises:
+        UserError: If they cannot.
+    """
+    if metadata.masks is None:
+        return
+    names = OUTPUT_NAMES[metadata.output.kind]
+    maps, name = outputs[len(names) - 1], names[-1]
+    if 0 in maps.shape[2:]:
+        raise UserError(f'{metadata.model}: the graph gives {name} without pixels; export it again')
+    if metadata.masks.channels is not None:
+        kernels = outputs[names.index('kernels')]
+        try:
+            layer_shapes(kernels.shape[2], maps.shape[1] + 2, metadata.masks.channels)
+        except ValueError as error:
+            raise UserError(f'{metadata.model}: the graph gives kernels whose {error}; export it again') from None
 
 
 def _length(output: np.ndarray) -> int | None:

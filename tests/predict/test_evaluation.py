@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from data_trees import annotations, write_coco
 from deployed_files import write_onnx, write_program
-from descriptions import classifier, detector, segmenter
+from descriptions import classifier, detector, instance_segmenter, segmenter
 from PIL import Image
 
 from emo_mm.runtime.metadata import InputSpec, Preprocessing
@@ -38,6 +38,47 @@ def test_average_precision_of_an_exported_detector(run_cli, tmp_path):
     # The dog's box is found nowhere, so the mean over two classes is half that of the cats.
     assert metrics['coco/bbox_mAP_50'] == pytest.approx(0.5, abs=0.26)
     assert metrics['coco/bbox_mAP_50'] > 0.2
+
+
+def test_average_precision_of_the_masks_of_an_exported_instance_segmenter(run_cli, tmp_path):
+    # In images of 32x24 the graph sees a cat in the left 6 columns, a dog in the upper 10 rows and one everywhere.
+    # Their true boxes are elsewhere, so that only masks can agree.
+    content = annotations(images=2)
+    content['annotations'] = [
+        {
+            'id': 3 * image + index,
+            'image_id': image,
+            'category_id': 10 if index == 1 else 11,
+            'bbox': [26, 18, 4, 4],
+            'area': width * height,
+            'iscrowd': 0,
+            'segmentation': [[0, 0, width, 0, width, height, 0, height]],
+        }
+        for image in (1, 2)
+        for index, (width, height) in enumerate([(6, 24), (32, 10), (32, 24)], start=1)
+    ]
+    data = write_coco(tmp_path / 'data', content, content)
+    path = write_onnx(tmp_path / 'ins.onnx', instance_segmenter())
+    metrics = evaluate(run_cli, tmp_path, 'rtmdet-ins_emo_1m_demo', path, '--data-root', data.data_root)
+    assert metrics['coco/segm_mAP_50'] == 1
+    assert metrics['coco/bbox_mAP_50'] < 0.1
+
+
+def test_masks_are_put_where_the_metric_looks(tmp_path):
+    import torch
+    from mmengine.structures import BaseDataElement
+
+    from emo_mm.engine.deployed import DeployedModel
+
+    Image.new('RGB', (128, 96), (124, 116, 104)).save(tmp_path / 'a.png')
+    for kind, count in (('instances', 4), ('masks', 2), ('roi_masks', 2)):
+        model = DeployedModel(write_onnx(tmp_path / f'{kind}.onnx', instance_segmenter(kind)))
+        samples = [BaseDataElement(metainfo={'img_path': str(tmp_path / 'a.png')}) for _ in range(2)]
+        for sample in model.test_step({'data_samples': samples}):
+            masks = sample.pred_instances.masks
+            assert (masks.dtype, tuple(masks.shape)) == (torch.bool, (count, 96, 128))
+            assert masks.flatten(1).any(1).sum() >= 2
+            assert len(sample.pred_instances[sample.pred_instances.scores > 0.6].masks) < count
 
 
 def test_intersection_over_union_of_an_exported_segmenter(run_cli, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deployed_files import write_onnx
-from descriptions import classifier, detector, segmenter
+from descriptions import classifier, detector, instance_segmenter, segmenter
 from PIL import Image
 
 from emo_mm.errors import UserError
@@ -32,7 +32,7 @@ def save(path: Path, red: int = 200, green: int = 100) -> Path:
 @pytest.fixture(scope='module')
 def models(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp('models')
-    described = {'det': detector(), 'seg': segmenter(), 'cls': classifier()}
+    described = {'det': detector(), 'ins': instance_segmenter(), 'seg': segmenter(), 'cls': classifier()}
     return {task: write_onnx(folder / f'{task}.onnx', metadata) for task, metadata in described.items()}
 
 
@@ -108,6 +108,78 @@ def test_masks_and_pictures_are_saved(models, run_cli, tmp_path):
     entries = {Path(x['file_name']).stem: x for x in json.loads((out / 'results.json').read_text())}
     assert entries['green']['pixels'] == {'dog': 48 * 64}
     assert entries['green']['mask'] == 'masks/green.png'
+
+
+def masks_of_objects() -> list[np.ndarray]:
+    """Return the masks of the objects that the graph of kernels finds, best first; the fourth is weak and empty."""
+    left, upper, whole = (np.zeros((48, 64), bool) for _ in range(3))
+    left[:, :12] = upper[:20] = whole[:] = True
+    return [left, upper, whole]
+
+
+def test_objects_are_saved_as_a_picture_of_their_numbers(models, run_cli, tmp_path):
+    image, out = save(tmp_path / 'in' / 'a.png'), tmp_path / 'out'
+    done = run_cli('predict', image, '--model', models['ins'], '--out', out, '--save-masks', '--save-images')
+    assert done.code == 0, done.err
+    assert '3 boxes score above 0.3' in done.err
+    left, upper, _ = masks_of_objects()
+    with Image.open(out / 'masks' / 'a.png') as picture:
+        assert picture.mode == 'P'  # numbers that are seen in colours
+        np.testing.assert_array_equal(np.asarray(picture), np.where(left, 1, np.where(upper, 2, 3)))
+        assert len(np.unique(np.asarray(picture.convert('RGB')).reshape(-1, 3), axis=0)) == 3
+    with Image.open(out / 'images' / 'a.jpg') as picture:
+        assert picture.size == (64, 48)
+
+
+def test_objects_are_saved_as_rle_beside_their_boxes(models, run_cli, tmp_path):
+    coco = pytest.importorskip('pycocotools.mask')
+    image, out = save(tmp_path / 'a.png'), tmp_path / 'out'
+    by_task = {}
+    for task in ('det', 'ins'):
+        assert run_cli('predict', image, '--model', models[task], '--out', out, '--save-json').code == 0
+        by_task[task] = json.loads((out / 'results.json').read_text())
+    found = [entry.pop('segmentation') for entry in by_task['ins']]
+    assert by_task['ins'] == by_task['det']
+    for rle, mask in zip(found, masks_of_objects(), strict=True):
+        np.testing.assert_array_equal(coco.decode(rle), mask)
+
+
+def test_an_object_is_a_line_as_a_box_is(models, run_cli, tmp_path):
+    image = save(tmp_path / 'a.png')
+    one, other = (run_cli('predict', image, '--model', models[task]).out for task in ('det', 'ins'))
+    assert one == other
+    assert one.startswith(f'{image}: cat 0.')
+
+
+def test_saved_objects_are_scored_by_pycocotools(models, run_cli, tmp_path):
+    rle = pytest.importorskip('pycocotools.mask')
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    image, out = save(tmp_path / 'a.png'), tmp_path / 'out'
+    truth = []
+    for index, (mask, category) in enumerate(zip(masks_of_objects(), (17, 18, 18), strict=True), start=1):
+        code = rle.encode(np.asfortranarray(mask, np.uint8))
+        code['counts'] = code['counts'].decode()
+        place = {'id': index, 'image_id': 42, 'category_id': category, 'iscrowd': 0}
+        truth.append(place | {'segmentation': code, 'area': int(mask.sum()), 'bbox': rle.toBbox(code).tolist()})
+    content = {
+        'info': {},
+        'images': [{'id': 42, 'file_name': 'a.png', 'width': 64, 'height': 48}],
+        'categories': [{'id': 18, 'name': 'dog'}, {'id': 17, 'name': 'cat'}],
+        'annotations': truth,
+    }
+    (tmp_path / 'ids.json').write_text(json.dumps(content))
+    flags = ('--out', out, '--save-json', '--coco-ids', tmp_path / 'ids.json')
+    assert run_cli('predict', image, '--model', models['ins'], *flags).code == 0
+    annotations = COCO(str(tmp_path / 'ids.json'))
+    results = annotations.loadRes(str(out / 'results.json'))
+    assert all(found['area'] == found['bbox'][2] * found['bbox'][3] for found in results.loadAnns(results.getAnnIds()))
+    evaluation = COCOeval(annotations, results, 'segm')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1)
 
 
 def test_boxes_are_drawn_in_the_colours_of_the_classes(models, run_cli, tmp_path):
@@ -251,7 +323,7 @@ def test_options_that_do_not_fit_the_model_are_refused(models, run_cli, tmp_path
     image = save(tmp_path / 'cat.png')
     for flags, said in (
         (('--weights', 'x.pth'), '--weights: '),
-        (('--save-masks',), 'is no segmenter'),
+        (('--save-masks',), f'--save-masks: {models["det"]} is no segmenter'),
         (('--batch', '0'), '--batch is 0'),
         (('--score-threshold', '2'), '--score-threshold is 2.0'),
     ):

@@ -5,15 +5,55 @@ from __future__ import annotations
 import json
 
 import pytest
-from descriptions import classifier, detector, segmenter
+from descriptions import classifier, detector, instance_segmenter, segmenter
 
 from emo_mm.errors import UserError
-from emo_mm.runtime.metadata import Metadata
+from emo_mm.runtime.metadata import MaskSpec, Metadata, OutputSpec
+
+ALL = [
+    detector(),
+    *[instance_segmenter(kind) for kind in ('instances', 'masks', 'roi_masks')],
+    segmenter(),
+    classifier(palette=()),
+]
 
 
-@pytest.mark.parametrize('metadata', [detector(), segmenter(), classifier(palette=())], ids=lambda m: m.task)
+@pytest.mark.parametrize('metadata', ALL, ids=lambda m: m.output.kind)
 def test_a_description_survives_its_json(metadata):
     assert Metadata.from_json(metadata.to_json()) == metadata
+
+
+@pytest.mark.parametrize('metadata', [detector(), segmenter(), classifier()], ids=lambda m: m.task)
+def test_a_description_of_before_is_read(metadata):
+    data = json.loads(metadata.to_json())
+    del data['masks'], data['display_threshold']
+    assert Metadata.from_json(json.dumps(data)) == metadata
+
+
+@pytest.mark.parametrize(
+    ('make', 'said'),
+    [
+        (lambda: instance_segmenter(masks=None), 'masks is None; it must be given for instance segmenters only'),
+        (lambda: detector(masks=MaskSpec(0.5, None)), 'given for instance segmenters only'),
+        (lambda: segmenter(masks=MaskSpec(0.5, None)), 'given for instance segmenters only'),
+        (lambda: instance_segmenter(masks=MaskSpec(0.5, None)), 'masks.channels is False'),
+        (lambda: instance_segmenter('masks', masks=MaskSpec(0.5, 8)), 'masks.channels is True'),
+        (lambda: instance_segmenter('roi_masks', masks=MaskSpec(0.5, 8)), 'given with kernels only'),
+        (lambda: instance_segmenter(nms=None), 'nms is None'),
+        (lambda: instance_segmenter(output=detector().output), 'instances or masks or roi_masks with ins'),
+        (lambda: detector(output=instance_segmenter().output), 'boxes or detections with det'),
+        (lambda: MaskSpec(1.0, None), 'masks.threshold is 1.0; it must be between 0 and 1'),
+        (lambda: MaskSpec(float('nan'), None), 'masks.threshold is nan'),
+        (lambda: MaskSpec(0.5, 0), 'masks.channels is 0'),
+        (lambda: OutputSpec('instances', ('b', 's'), None), '4 or 5 names with kind instances'),
+        (lambda: OutputSpec('masks', ('b', 'l', 'm', 'x'), None), '3 names with kind masks'),
+        (lambda: instance_segmenter(output=OutputSpec('instances', tuple('bskp'), None)), 'it must be 5 names'),
+        (lambda: instance_segmenter(output=OutputSpec('instances', tuple('bskpl'), (6, 2))), 'it must be 4 names'),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
 
 
 def test_integers_are_read_where_numbers_are_meant():

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deployed_files import BOXES, LOGITS, write_onnx
-from descriptions import classifier, detector, segmenter
+from descriptions import classifier, detector, instance_segmenter, segmenter
 
 from emo_mm.errors import UserError
 from emo_mm.runtime import Predictor
-from emo_mm.runtime.metadata import InputSpec, OutputSpec, Preprocessing
+from emo_mm.runtime.metadata import InputSpec, MaskSpec, OutputSpec, Preprocessing
 from emo_mm.runtime.seal import seal
 from emo_mm.runtime.sessions import open_session
 from emo_mm.runtime.sessions.openvino import PRECISION_KEY
@@ -48,6 +48,49 @@ def test_boxes_are_selected_and_scaled_to_the_photograph(tmp_path, mean_grey):
     np.testing.assert_allclose(found.boxes, expected)
     logits = np.array([LOGITS[0, 0], LOGITS[3, 1], LOGITS[2, 1], LOGITS[6, 0]])
     np.testing.assert_allclose(found.scores, 1 / (1 + np.exp(-logits)), atol=2e-3)
+
+
+def test_kernels_make_masks_of_the_boxes_that_are_kept(tmp_path, mean_grey):
+    predict = Predictor(write_onnx(tmp_path / 'ins.onnx', instance_segmenter()))
+    found = predict(mean_grey)
+    expected = Predictor(write_onnx(tmp_path / 'det.onnx', detector()))(mean_grey)
+    for name in ('boxes', 'scores', 'labels'):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    masks = np.zeros((4, 96, 128), bool)  # of anchors 0, 3, 2 and 6, at twice the size of the input
+    masks[0, :, :24] = True
+    masks[1, :40] = True
+    masks[2] = True
+    np.testing.assert_array_equal(np.asarray(found.masks), masks)
+    predict.keep_above(0.99)
+    assert np.asarray(predict(mean_grey).masks).shape == (0, 96, 128)
+
+
+def test_masks_over_the_input_come_in_the_size_of_the_photograph(tmp_path, mean_grey):
+    for found in Predictor(write_onnx(tmp_path / 'ins.onnx', instance_segmenter('masks')), 2)([mean_grey] * 3):
+        np.testing.assert_array_equal(found.labels, [1, 0])  # the better one first
+        np.testing.assert_allclose(found.boxes, [[60, 20, 80, 80], [8, 8, 40, 40]])
+        masks = np.zeros((2, 96, 128), bool)
+        masks[0, :48] = True
+        masks[1, :, :64] = True
+        np.testing.assert_array_equal(np.asarray(found.masks), masks)
+
+
+def test_masks_over_boxes_lie_in_them(tmp_path, mean_grey):
+    found = Predictor(write_onnx(tmp_path / 'ins.onnx', instance_segmenter('roi_masks')))(mean_grey)
+    masks = np.zeros((2, 96, 128), bool)
+    masks[0, 20:50, 60:80] = True
+    masks[1, 8:40, 8:24] = True
+    assert not (np.asarray(found.masks) & ~masks).any()
+    assert (found.masks.areas / masks.sum((1, 2)) > 0.9).all()  # corners are round, as beyond a box there is nothing
+
+
+def test_a_higher_threshold_of_masks_leaves_fewer_pixels(tmp_path, mean_grey):
+    strict = instance_segmenter('masks', masks=MaskSpec(0.9, None))
+    one, other = (
+        Predictor(write_onnx(tmp_path / f'{index}.onnx', metadata))(mean_grey).masks.areas
+        for index, metadata in enumerate((instance_segmenter('masks'), strict))
+    )
+    assert (other < one).all()
 
 
 def test_a_higher_threshold_leaves_fewer_boxes(tmp_path, mean_grey):
@@ -110,10 +153,11 @@ def test_items_are_drawn_a_few_ahead_and_not_all(tmp_path):
     assert len(drawn) < 20
 
 
-@pytest.mark.parametrize('kind', ['det', 'seg', 'cls'])
+@pytest.mark.parametrize('kind', ['det', 'ins', 'seg', 'cls'])
 def test_openvino_answers_like_onnx_runtime_and_keeps_the_description(kind, tmp_path):
     openvino = pytest.importorskip('openvino')
-    metadata = {'det': detector(), 'seg': segmenter('labels'), 'cls': classifier()}[kind]
+    kinds = {'det': detector(), 'ins': instance_segmenter(), 'seg': segmenter('labels'), 'cls': classifier()}
+    metadata = kinds[kind]
     path = write_onnx(tmp_path / 'model.onnx', metadata)
     openvino.save_model(openvino.convert_model(path), tmp_path / 'model.xml')
     seal(tmp_path / 'model.xml')
