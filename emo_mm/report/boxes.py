@@ -1,6 +1,7 @@
 """What a detector finds and misses: AP per class and size, curves over the score, confusions, the worst images.
 
-AP is pycocotools'. Everything else is at one IoU and one score threshold, which the report states.
+Objects whose outlines are known are compared by their pixels, others by their boxes. AP is pycocotools'. Everything
+else is at one IoU and one score threshold, which the report states.
 """
 
 from __future__ import annotations
@@ -73,20 +74,21 @@ def analyse_boxes(records: Sequence[BoxRecord], classes: Sequence[str], threshol
         for k, name in enumerate(classes)
     ]
     where = f'score from {chosen:.2f}, IoU from {IOU}'
-    columns = ('class', 'boxes', 'AP', 'AP50', 'AP75', 'precision', 'recall', 'F1')
+    what = 'objects' if _are_outlined(records) else 'boxes'
+    columns = ('class', what, 'AP', 'AP50', 'AP75', 'precision', 'recall', 'F1')
     per_class = Table(columns, tuple(rows), caption=f'Precision, recall and F1: {where}.')
-    pictures = _curve_pictures(curves, classes, counts, ap50)
+    pictures = _curve_pictures(curves, classes, counts, ap50, what)
     if len(classes) <= MOST_CLASSES:
         svg = matrix_chart(matrix, names, 'predicted', 'truth')
-        caption = f'Boxes with {where}. Last row: found where nothing is. Last column: missed.'
+        caption = f'{what.capitalize()} with {where}. Last row: found where nothing is. Last column: missed.'
         pictures.append(Picture('Confusion matrix', svg, '.svg', caption))
     return Analysis(
         per_class,
-        (_by_size(evaluated, records), often_confused(matrix, names, len(classes))),
+        (_by_size(evaluated, records, what), often_confused(matrix, names, len(classes))),
         tuple(pictures),
         _worst(pairs),
         chosen,
-        (f'Boxes count from a score of {chosen:.2f}, {_origin(threshold, best)}.',),
+        (f'{what.capitalize()} count from a score of {chosen:.2f}, {_origin(threshold, best)}.',),
         {
             'iou': IOU,
             'best_threshold': best,
@@ -112,11 +114,11 @@ def _evaluate(records: Sequence[BoxRecord], classes: int) -> COCOeval:
     true_entries: list[dict[str, Any]] = []
     found_entries: list[dict[str, Any]] = []
     for i, record in enumerate(records, 1):
-        true_entries += _entries(record.truth.xyxy, record.truth.labels, i, crowd=0)
-        true_entries += _entries(record.ignored.xyxy, record.ignored.labels, i, crowd=1)
+        true_entries += _entries(record.truth, i, crowd=0)
+        true_entries += _entries(record.ignored, i, crowd=1)
         scores = record.found.scores
         assert scores is not None  # of a prediction
-        entries = _entries(record.found.xyxy, record.found.labels, i, crowd=0)
+        entries = _entries(record.found, i, crowd=0)
         found_entries += [{**entry, 'score': float(score)} for entry, score in zip(entries, scores, strict=True)]
     for coco, entries in ((truth, true_entries), (found, found_entries)):
         coco.dataset = {
@@ -127,19 +129,36 @@ def _evaluate(records: Sequence[BoxRecord], classes: int) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         truth.createIndex()
         found.createIndex()
-        evaluated = COCOeval(truth, found, 'bbox')
+        evaluated = COCOeval(truth, found, 'segm' if _are_outlined(records) else 'bbox')
         evaluated.params.maxDets = list(_LIMITS)
         evaluated.evaluate()
         evaluated.accumulate()
     return evaluated
 
 
-def _entries(xyxy: NDArray[Any], labels: NDArray[Any], image: int, crowd: int) -> list[dict[str, Any]]:
-    sides = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)  # corners -> left, top, width, height
+def _are_outlined(records: Sequence[BoxRecord]) -> bool:
+    return any(record.found.outlines is not None for record in records)
+
+
+def _entries(boxes: Boxes, image: int, crowd: int) -> list[dict[str, Any]]:
+    outlines = [{}] * len(boxes.labels) if boxes.outlines is None else [{'segmentation': x} for x in boxes.outlines]
+    rows = zip(_sides(boxes).tolist(), boxes.labels, _areas(boxes).tolist(), outlines, strict=True)
     return [
-        {'image_id': image, 'category_id': int(label), 'bbox': box, 'area': box[2] * box[3], 'iscrowd': crowd}
-        for box, label in zip(sides.astype(float).tolist(), labels, strict=True)
+        {'image_id': image, 'category_id': int(label), 'bbox': box, 'area': area, 'iscrowd': crowd, **outline}
+        for box, label, area, outline in rows
     ]
+
+
+def _sides(boxes: Boxes) -> NDArray[np.float64]:
+    """Return left, top, width and height of boxes, shape (n, 4)."""
+    return np.concatenate([boxes.xyxy[:, :2], boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]], axis=1).astype(np.float64)
+
+
+def _areas(boxes: Boxes) -> NDArray[np.float64]:
+    """Return the pixels of objects, or the areas of boxes without outlines, shape (n,)."""
+    if boxes.outlines is not None:
+        return np.array([mask_utils.area(outline) for outline in boxes.outlines], np.float64)
+    return _sides(boxes)[:, 2:].prod(axis=1)
 
 
 def _ap(evaluated: COCOeval, iou: float | None) -> NDArray[np.float64]:
@@ -151,10 +170,9 @@ def _ap(evaluated: COCOeval, iou: float | None) -> NDArray[np.float64]:
     return np.where(values < 0, np.nan, values)  # pycocotools says -1
 
 
-def _by_size(evaluated: COCOeval, records: Sequence[BoxRecord]) -> Table:
-    """Return AP and numbers of boxes by their size in the photographs."""
-    corners = np.concatenate([record.truth.xyxy for record in records]).reshape(-1, 4)
-    areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+def _by_size(evaluated: COCOeval, records: Sequence[BoxRecord], what: str) -> Table:
+    """Return AP and numbers of boxes or objects by their size in the photographs."""
+    areas = np.concatenate([_areas(record.truth) for record in records])
     rows = []
     for number, (name, (low, high)) in enumerate(zip(_SIZES, evaluated.params.areaRng[1:], strict=True), 1):
         precision = evaluated.eval['precision'][:, :, :, number, -1]
@@ -165,7 +183,7 @@ def _by_size(evaluated: COCOeval, records: Sequence[BoxRecord]) -> Table:
     caption = (
         'Sides of a square of the same area, in pixels of the photograph. Recall: of any score, mean of the classes.'
     )
-    return Table(('size of the boxes', 'boxes', 'AP', f'recall at IoU {IOU}'), tuple(rows), 'By size', caption)
+    return Table((f'size of the {what}', what, 'AP', f'recall at IoU {IOU}'), tuple(rows), 'By size', caption)
 
 
 def _range(low: float, high: float) -> str:
@@ -242,12 +260,12 @@ def _of_class(images: list[dict[str, Any]], place: int) -> tuple[NDArray[np.floa
 
 
 def _curve_pictures(
-    curves: _Curves, classes: Sequence[str], counts: NDArray[np.int64], ap50: NDArray[np.float64]
+    curves: _Curves, classes: Sequence[str], counts: NDArray[np.int64], ap50: NDArray[np.float64], what: str
 ) -> list[Picture]:
     """Return precision against recall, and F1 against the score; of many classes, those with most boxes."""
     shown = sorted(np.argsort(-counts, kind='stable')[:MOST_CURVES].tolist())
     shown = [k for k in shown if counts[k]]
-    few = '' if len(shown) == np.count_nonzero(counts) else f' Of {len(classes)} classes, those with most boxes.'
+    few = '' if len(shown) == np.count_nonzero(counts) else f' Of {len(classes)} classes, those with most {what}.'
     by_recall = {f'{classes[k]} {ap50[k]:.2f}': _staircase(curves.recall[k], curves.precision[k]) for k in shown}
     by_score = {classes[k]: Line(GRID, curves.f1[k]) for k in shown}
     best = curves.best
@@ -305,27 +323,28 @@ def _pair(record: BoxRecord, threshold: float) -> _Pairs:
     scores = record.found.scores
     assert scores is not None  # of a prediction
     kept = scores >= threshold
-    found, labels = record.found.xyxy[kept], record.found.labels[kept]
-    overlaps = _overlaps(found, record.truth.xyxy)
+    found = record.found.chosen(kept)
+    labels = found.labels
+    overlaps = _overlaps(found, record.truth)
     order = np.argsort(-overlaps, axis=None, kind='stable')
-    free_found, free_truth = np.ones(len(found), bool), np.ones(len(record.truth.labels), bool)
+    free_found, free_truth = np.ones(len(labels), bool), np.ones(len(record.truth.labels), bool)
     both = []
     for place in order[: int((overlaps >= IOU).sum())]:
         i, j = divmod(int(place), overlaps.shape[1])
         if free_found[i] and free_truth[j]:
             free_found[i] = free_truth[j] = False
             both.append((record.truth.labels[j], labels[i]))
-    free_found &= ~(_overlaps(found, record.ignored.xyxy, crowd=True) >= IOU).any(axis=1)
+    free_found &= ~(_overlaps(found, record.ignored, crowd=True) >= IOU).any(axis=1)
     pairs = np.array(both, dtype=np.int64).reshape(-1, 2)
     return _Pairs(pairs, record.truth.labels[free_truth], labels[free_found])
 
 
-def _overlaps(found: NDArray[Any], truth: NDArray[Any], crowd: bool = False) -> NDArray[np.float64]:
-    """Return the IoU of each pair of boxes, shape (found, truth); of a crowd, the share of the found one inside."""
-    if not len(found) or not len(truth):
-        return np.zeros((len(found), len(truth)))
-    sides = [np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1).astype(np.float64) for b in (found, truth)]
-    return np.asarray(mask_utils.iou(*sides, [int(crowd)] * len(truth)))
+def _overlaps(found: Boxes, truth: Boxes, crowd: bool = False) -> NDArray[np.float64]:
+    """Return the IoU of each pair of objects, shape (found, truth); of a crowd, the share of the found one inside."""
+    if not len(found.labels) or not len(truth.labels):
+        return np.zeros((len(found.labels), len(truth.labels)))
+    compared = [_sides(boxes) if boxes.outlines is None else list(boxes.outlines) for boxes in (found, truth)]
+    return np.asarray(mask_utils.iou(*compared, [int(crowd)] * len(truth.labels)))
 
 
 def _confusion(records: Sequence[BoxRecord], pairs: Sequence[_Pairs], classes: int) -> NDArray[np.int64]:

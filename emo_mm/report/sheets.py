@@ -10,14 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from emo_mm.runtime.colours import Colour, class_colours
-from emo_mm.runtime.drawing import NamedBox, draw_boxes
+from emo_mm.runtime.drawing import NamedBox, draw_boxes, with_objects
 from emo_mm.runtime.fonts import Font, drawable
+from emo_mm.runtime.masks import Masks
 
 #: Mask value of pixels that count for nothing.
 IGNORED = 255
@@ -41,11 +43,13 @@ class Boxes:
         xyxy: Corners left, top, right, bottom in pixels of the picture, shape (n, 4).
         labels: Class index of each box, shape (n,).
         scores: Confidence of each box, 0 to 1, shape (n,); None for the truth.
+        outlines: The pixels of each object as COCO's RLE; None where only boxes are known.
     """
 
     xyxy: np.ndarray
     labels: np.ndarray
     scores: np.ndarray | None = None
+    outlines: tuple[dict[str, Any], ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.labels)
@@ -55,6 +59,13 @@ class Boxes:
                 f'boxes do not match: xyxy {self.xyxy.shape}, labels {self.labels.shape}, scores {scores}; '
                 f'expected (n, 4), (n,), (n,)'
             )
+
+    def chosen(self, index: np.ndarray) -> Boxes:
+        """Return some of the boxes, by numbers or by whether they stay."""
+        numbers = np.arange(len(self.labels))[index]
+        scores = None if self.scores is None else self.scores[numbers]
+        outlines = None if self.outlines is None else tuple(self.outlines[number] for number in numbers)
+        return Boxes(self.xyxy[numbers], self.labels[numbers], scores, outlines)
 
 
 # --- detection --------------------------------------------------------------------------------------------------------
@@ -97,7 +108,7 @@ def detection_sheet(
         sure = found.scores >= score_thr
         # Least certain first, so that the best lie on top.
         order = np.flatnonzero(sure)[np.argsort(found.scores[sure], kind='stable')]
-        kept = Boxes(found.xyxy[order], found.labels[order], found.scores[order])
+        kept = found.chosen(order)
         crowded = max(len(truth.labels), len(kept.labels)) > _CROWDED
         cells.append([_draw_boxes(image, boxes, classes, colours, tile, crowded) for boxes in (truth, kept)])
     headings = ['truth', f'prediction (score from {score_thr:g})']
@@ -107,7 +118,23 @@ def detection_sheet(
 def _draw_boxes(
     image: np.ndarray, boxes: Boxes, classes: Sequence[str], colours: Sequence[Colour], tile: int, crowded: bool
 ) -> Image.Image:
+    if boxes.outlines is not None:
+        _check_labels(boxes.labels, classes)
+        thickness = max(1, round(2 * image.shape[1] / tile))  # two pixels on the tile
+        image = with_objects(image, _masks_of(boxes.outlines, image), [colours[k] for k in boxes.labels], thickness)
     return _on_tile(*_to_tile(image, tile), boxes, classes, colours, crowded)
+
+
+def _masks_of(outlines: Sequence[dict[str, Any]], image: np.ndarray) -> Masks:
+    """Return the masks that RLEs of a picture stand for."""
+    from pycocotools import mask as mask_utils  # only detection has it
+
+    corners, parts = [], []
+    for rle in outlines:
+        left, top, width, height = mask_utils.toBbox(rle).astype(int)
+        corners.append((left, top))
+        parts.append(mask_utils.decode(rle)[top : top + height, left : left + width] > 0)
+    return Masks(parts, np.array(corners), (image.shape[1], image.shape[0]))
 
 
 def _on_tile(

@@ -72,7 +72,7 @@ def draw_boxes(picture: Image.Image, boxes: Sequence[NamedBox], font: Font, thic
 def _with_boxes(pixels: np.ndarray, found: Detections, classes: Sequence[str], colours: Sequence[Colour]) -> np.ndarray:
     thickness = max(1, min(pixels.shape[:2]) // 200)
     if found.masks is not None:
-        pixels = _with_objects(pixels, found.masks, [colours[label] for label in found.labels], thickness)
+        pixels = with_objects(pixels, found.masks, [colours[label] for label in found.labels], thickness)
         thickness = max(1, thickness // 2)  # the outline tells more than the frame
     picture = Image.fromarray(pixels)
     rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
@@ -82,8 +82,15 @@ def _with_boxes(pixels: np.ndarray, found: Detections, classes: Sequence[str], c
     return np.asarray(picture)
 
 
-def _with_objects(pixels: np.ndarray, masks: Masks, colours: Sequence[Colour], thickness: int) -> np.ndarray:
-    """Return a photograph with the objects in their colours, which it shows through, and their outlines."""
+def with_objects(pixels: np.ndarray, masks: Masks, colours: Sequence[Colour], thickness: int) -> np.ndarray:
+    """Return a photograph with the objects in their colours, which it shows through, and their outlines.
+
+    Args:
+        pixels: The photograph, (H, W, 3), uint8, red first.
+        masks: The objects.
+        colours: A colour for each object.
+        thickness: Of the outlines, in pixels.
+    """
     seen = np.zeros(pixels.shape[:2], np.uint32)  # number of the object at each pixel, from 1
     lines = np.zeros(pixels.shape[:2], bool)
     # small objects above large ones, which would hide them; of two alike the better one

@@ -105,15 +105,15 @@ def test_rle_of_a_rectangle_counts_the_photograph_around_it():
 # --- from what a network gives ----------------------------------------------------------------------------------------
 
 
-def by_torch(kernels: np.ndarray, prototypes: np.ndarray, size: tuple[int, int], channels: int) -> np.ndarray:
+def by_torch(kernels: np.ndarray, prototypes: np.ndarray, channels: int) -> np.ndarray:
     """Masks as mmdet's RTMDet-Ins makes them: grouped convolutions over places and prototypes."""
     import torch
     import torch.nn.functional as F
 
     count, height, width = prototypes.shape
-    objects, stride = len(kernels), size[0] // width
+    objects = len(kernels)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
-    cells = torch.cat([torch.stack([x, y]).float() * stride, torch.from_numpy(prototypes)])
+    cells = torch.cat([torch.stack([x, y]).float(), torch.from_numpy(prototypes)])
     values = cells[None].repeat(objects, 1, 1, 1).reshape(1, -1, height, width)
     inputs = [count + 2, channels, channels]
     outputs = [channels, channels, 1]
@@ -134,13 +134,13 @@ def test_kernels_are_the_grouped_convolutions_of_rtmdet(objects):
     channels, prototypes = 8, rng.normal(size=(8, 30, 40)).astype(np.float32)
     # 169 parameters: 10 * 8 + 8 * 8 + 8 weights, 8 + 8 + 1 biases
     kernels = rng.normal(size=(objects, 169)).astype(np.float32) * 0.1
-    found = logits_of(kernels, prototypes, (320, 240), channels)
+    found = logits_of(kernels, prototypes, channels)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, by_torch(kernels, prototypes, (320, 240), channels), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found, by_torch(kernels, prototypes, channels), rtol=1e-4, atol=1e-3)
 
 
 def test_no_objects_have_no_logits():
-    found = logits_of(np.zeros((0, 169), np.float32), np.zeros((8, 6, 5), np.float32), (40, 48), 8)
+    found = logits_of(np.zeros((0, 169), np.float32), np.zeros((8, 6, 5), np.float32), 8)
     assert found.shape == (0, 6, 5)
 
 

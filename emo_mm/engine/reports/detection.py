@@ -14,10 +14,11 @@ from emo_mm.report.boxes import BoxRecord, analyse_boxes
 from emo_mm.report.sheets import Boxes, detection_sheet
 from emo_mm.runtime.images import read_image
 
+Instances = Sequence[Mapping[str, Any]]
 _NONE = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
 
-def _record(sample: Mapping[str, Any]) -> BoxRecord:
+def record_of(sample: Mapping[str, Any]) -> BoxRecord:
     """Return the predicted boxes of an image; its true ones follow from the data set."""
     found = sample['pred_instances']
     boxes, labels, scores = (found[key].cpu().numpy() for key in ('bboxes', 'labels', 'scores'))
@@ -33,18 +34,25 @@ def _complete(records: Sequence[BoxRecord], dataset: Any) -> list[BoxRecord]:
     return [_with_truth(record, infos[record.path]['instances']) for record in records]
 
 
-def _with_truth(record: BoxRecord, instances: Sequence[Mapping[str, Any]]) -> BoxRecord:
+def _with_truth(record: BoxRecord, instances: Instances) -> BoxRecord:
+    truth, ignored = split_truth(instances)
+    return replace(record, truth=boxes_of(truth), ignored=boxes_of(ignored))
+
+
+def split_truth(instances: Instances) -> tuple[Instances, Instances]:
+    """Return the objects of an image in a data set's list that count, and those that are neither hits nor mistakes."""
     ignored = [one for one in instances if one.get('ignore_flag')]
-    truth = [one for one in instances if not one.get('ignore_flag')]
-    return replace(record, truth=_boxes(truth), ignored=_boxes(ignored))
+    return [one for one in instances if not one.get('ignore_flag')], ignored
 
 
-def _boxes(instances: Sequence[Mapping[str, Any]]) -> Boxes:
+def boxes_of(instances: Instances) -> Boxes:
+    """Return the boxes of objects in a data set's list."""
     corners = np.array([one['bbox'] for one in instances], dtype=np.float32).reshape(-1, 4)
     return Boxes(corners, np.array([one['bbox_label'] for one in instances], dtype=np.int64))
 
 
-def _sheet(predicted: Predicted, indices: Sequence[int], path: Path, title: str) -> None:
+def draw_sheet(predicted: Predicted, indices: Sequence[int], path: Path, title: str) -> None:
+    """Draw truth and prediction of some images into a file."""
     chosen: list[BoxRecord] = [predicted.records[i] for i in indices]
     detection_sheet(
         [read_image(record.path) for record in chosen],
@@ -58,4 +66,4 @@ def _sheet(predicted: Predicted, indices: Sequence[int], path: Path, title: str)
     )
 
 
-DETECTION = TaskReport(_record, _complete, analyse_boxes, _sheet)
+DETECTION = TaskReport(record_of, _complete, analyse_boxes, draw_sheet)
