@@ -28,14 +28,16 @@ class DeployedModel(BaseModel):
     Args:
         path: The file.
         batch_size: Images that the network gets at once.
+        finds_outlines: Whether it finds the pixels of objects; whoever reads the config can tell by it.
 
     Raises:
         UserError: If the file cannot be used.
     """
 
-    def __init__(self, path: str | Path, batch_size: int = 1) -> None:
+    def __init__(self, path: str | Path, batch_size: int = 1, finds_outlines: bool = False) -> None:
         super().__init__()
         self.predictor = Predictor(path, batch_size)
+        self.finds_outlines = finds_outlines
 
     def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'predict') -> Any:
         """Refuse: there are no tensors to compute with."""

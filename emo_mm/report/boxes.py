@@ -109,7 +109,8 @@ def _origin(threshold: float | None, best: float) -> str:
 def _evaluate(records: Sequence[BoxRecord], classes: int) -> COCOeval:
     """Return pycocotools' evaluation of all images, accumulated."""
     truth, found = COCO(), COCO()
-    images = [{'id': i} for i in range(1, len(records) + 1)]
+    # pycocotools looks up sizes, which an RLE has itself
+    images = [{'id': i, 'height': 0, 'width': 0} for i in range(1, len(records) + 1)]
     categories = [{'id': label} for label in range(classes)]
     true_entries: list[dict[str, Any]] = []
     found_entries: list[dict[str, Any]] = []

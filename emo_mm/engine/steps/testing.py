@@ -95,6 +95,8 @@ def deployed_model(view: ConfigView, options: EvaluateOptions) -> Change:
     loader = view.splits['test'].loader
     batch_size = 1 if loader is None else loader.node.get('batch_size', 1)
     model = dict(type='emo_mm.DeployedModel', path=options.checkpoint, batch_size=batch_size)
+    if view.task.finds_outlines:
+        model['finds_outlines'] = True  # a mark of the task, which the model's own parts had before
     # Hooks of training, such as moving averages, find no weights there.
     return Change((Edit('model', model), Edit('custom_hooks', [])))
 
