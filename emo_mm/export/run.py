@@ -114,6 +114,11 @@ def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
     job, reference, size = prepare(loaded, options)
     if job.metadata.output.kind == 'labels' and not kind.takes_argmax:
         raise UserError(f'--format {options.format}: cannot tell the best class of a pixel; add --logits')
+    if job.metadata.output.kind == 'roi_masks' and not kind.takes_nms:
+        able = ', '.join(name for name, other in FORMATS.items() if other.takes_nms)
+        raise UserError(
+            f'--format {options.format}: {loaded.name} selects boxes between its stages, which {able} files can do'
+        )
     path = Path(options.out) if options.out else Path(_name(job.metadata, options, size) + kind.suffix)
     if path.suffix != kind.suffix:
         raise UserError(f'--out {path}: files of the format {options.format} end in {kind.suffix}')

@@ -32,7 +32,7 @@ _EXTRA = 'extra/'
 _NOT_NEEDED = re.compile(r'\.data/serialization_id')
 # Operators that compute on tensors; those of aten that touch files are none.
 _TARGET = re.compile(
-    r'torch\.ops\.aten\.(?!save\b|from_file\b)\w+\.\w+|torch\.ops\.torchvision\.nms\.default'
+    r'torch\.ops\.aten\.(?!save\b|from_file\b)\w+\.\w+|torch\.ops\.torchvision\.(?:nms|roi_align)\.default'
     r'|torch\.ops\.higher_order\.wrap_with_set_grad_enabled|torch\.sym_\w+|math\.(ceil|floor|trunc)'
     r'|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_)'
 )

@@ -30,6 +30,7 @@ def write(job: Job, path: Path) -> None:
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         model = convert_float_to_float16(model, keep_io_types=True, op_block_list=_FLOAT32_IN_HALF)
+        _drop_twins(model)
     onnx.helper.set_model_props(model, {KEY: job.metadata.to_json()})
     onnx.save(model, path)
 
@@ -56,6 +57,14 @@ def _exported(graph: Graph, example: Tensor) -> bytes:
         assert exported is not None
         exported.save(path, external_data=False)
         return path.read_bytes()
+
+
+def _drop_twins(model: Any) -> None:
+    """Drop nodes that a converter wrote twice: it converts a value anew for each node that reads it, by one name."""
+    first = {tuple(node.output): node for node in reversed(model.graph.node)}
+    kept = [node for node in model.graph.node if first[tuple(node.output)] is node]
+    model.graph.ClearField('node')
+    model.graph.node.extend(kept)
 
 
 def _remainder(self: Any, other: Any) -> Any:
