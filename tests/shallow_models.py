@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
@@ -25,6 +26,7 @@ NAMES = {
     'cls of EMOv2': 'emov2_1m_imagenet',
     'RetinaNet': 'retinanet_emo_1m_coco',
     'RTMDet': 'rtmdet_emo_1m_demo',
+    'RTMDet-Ins': 'rtmdet-ins_emo_1m_demo',
     'GFL': 'gfl_emo_1m_demo',
     'PSPNet': 'pspnet_emo_1m_ade20k',
     'Mask R-CNN': 'mask-rcnn_emov2_1m_coco',
@@ -62,7 +64,31 @@ def shallow(kind: str) -> LoadedModel:
             torch.nn.init.constant_(module.weight, 2)  # a signal as of trained weights, so that no two boxes are alike
         elif 'bbox_head.rtm_reg.' in name:  # boxes of a cell or two to each side
             torch.nn.init.uniform_(module.bias, 0.5, 2)
+    if kind in SPREADING:
+        SPREADING[kind](model)
     return LoadedModel(NAMES[kind], cfg, model, {}, 'abc')
+
+
+def _spread_kernels(model: Any) -> None:
+    """Let the masks of RTMDet-Ins have borders."""
+    for kernels in model.bbox_head.rtm_kernel:
+        torch.nn.init.normal_(kernels.weight, std=0.3)
+        torch.nn.init.normal_(kernels.bias, std=0.3)
+
+
+def _spread_stages(model: Any) -> None:
+    """Let Mask R-CNN have proposals, boxes and masks that are not all alike."""
+    for part in (model.neck, model.rpn_head, model.roi_head):
+        for module in part.modules():
+            if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
+                torch.nn.init.kaiming_normal_(module.weight)
+    stds = {model.rpn_head.rpn_cls: 0.1, model.rpn_head.rpn_reg: 0.05}
+    head = model.roi_head.bbox_head
+    for layer, std in (stds | {head.fc_cls: 0.05, head.fc_reg: 0.05}).items():
+        torch.nn.init.normal_(layer.weight, std=std)
+
+
+SPREADING = {'RTMDet-Ins': _spread_kernels, 'Mask R-CNN': _spread_stages}
 
 
 def options(path: str | Path, **changes: object) -> ExportOptions:

@@ -26,10 +26,11 @@ EMOV2 = [
 
 OURS = [
     f'{head}_{backbone}_coco'
-    for head in ('gfl', 'rtmdet')
+    for head in ('gfl', 'rtmdet', 'rtmdet-ins')
     for backbone in ('emo_1m', 'emo_2m', 'emo_5m', *(f'emov2_{size}' for size in EMOV2_ARCHS))
 ]
 DEMOS = ['ssdlite_emo_1m_demo', 'ssdlite_emov2_1m_demo', 'gfl_emo_1m_demo', 'rtmdet_emo_1m_demo']
+DEMOS += ['rtmdet-ins_emo_1m_demo']
 
 
 def kinds(pipeline):
@@ -37,7 +38,7 @@ def kinds(pipeline):
 
 
 def test_every_published_detector_has_a_config():
-    assert set(list_models('det')) == {*SSDLITE, *RETINANET, *EMOV2, *OURS, *DEMOS}
+    assert {*list_models('det'), *list_models('ins')} == {*SSDLITE, *RETINANET, *EMOV2, *OURS, *DEMOS}
 
 
 @pytest.mark.parametrize('name', SSDLITE + RETINANET)
@@ -185,6 +186,7 @@ def sample(height, width, with_masks=True):
         (EMOV2[12], (128, 160)),
         ('gfl_emo_1m_coco', (128, 160)),
         ('rtmdet_emo_1m_coco', (128, 160)),
+        ('rtmdet-ins_emo_1m_coco', (128, 160)),
     ],
 )
 def test_detectors_give_losses_gradients_and_boxes(name, size):
@@ -193,7 +195,7 @@ def test_detectors_give_losses_gradients_and_boxes(name, size):
     images = torch.randn(2, 3, *size)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model.train()
-        losses = model.loss(images, [sample(*size, with_masks=name.startswith('mask')) for _ in range(2)])
+        losses = model.loss(images, [sample(*size, with_masks=name in list_models('ins')) for _ in range(2)])
         total, _ = model.parse_losses(losses)
         total.backward()
         model.eval()

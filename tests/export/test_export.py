@@ -14,9 +14,11 @@ from emo_mm.errors import UserError
 from emo_mm.export.check import Found, compare, images_in, input_of, match
 from emo_mm.export.formats import FORMATS
 from emo_mm.export.formats.executorch import PoolingByProducts
+from emo_mm.export.formats.onnx import _drop_twins
 from emo_mm.export.job import program_of
 from emo_mm.export.run import TOLERANCES, export_loaded, prepare
 from emo_mm.export.traceable import deploy_form
+from emo_mm.runtime import Predictor
 from emo_mm.runtime.results import Detections
 from emo_mm.runtime.seal import read_sidecar
 from emo_mm.runtime.sessions import open_session
@@ -115,9 +117,48 @@ def test_a_format_without_arg_max_asks_for_logits(tmp_path, monkeypatch):
         export_loaded(shallow('seg'), options(tmp_path / 'model.param', format='ncnn', input='96'))
 
 
-def test_a_detector_of_two_stages_is_refused_with_the_reason(tmp_path):
-    with pytest.raises(UserError, match=r'two stages, which prediction and export do not know'):
-        export_loaded(shallow('Mask R-CNN'), options(tmp_path / 'model.onnx'))
+@pytest.mark.parametrize(
+    ('nms', 'kind'), [pytest.param('none', 'instances', marks=pytest.mark.slow), ('graph', 'masks')]
+)
+def test_instance_segmenters_are_exported_with_and_without_the_selection(tmp_path, nms, kind):
+    path = tmp_path / 'model.onnx'
+    exported = export_loaded(shallow('RTMDet-Ins'), options(path, input='96', nms=nms, dynamic='batch'))
+    assert exported.metadata.output.kind == kind
+    assert exported.found.total > 0
+    (image,) = images_in(None, 1)
+    found = Predictor(path)(image)
+    assert found.masks is not None
+    assert len(found.masks) == len(found.labels) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['onnx', 'torch'])
+def test_mask_r_cnn_is_exported_with_its_selection(tmp_path, name):
+    path = tmp_path / f'model{FORMATS[name].suffix}'
+    exported = export_loaded(shallow('Mask R-CNN'), options(path, format=name, input='96x128'))
+    assert exported.metadata.output.kind == 'roi_masks'
+    assert exported.found.total > 0
+    (image,) = images_in(None, 1)
+    assert len(Predictor(path)(image).masks) > 0
+
+
+def test_mask_r_cnn_is_refused_where_boxes_cannot_be_selected_in_the_graph(tmp_path, monkeypatch):
+    monkeypatch.setattr('emo_mm.export.formats.Format.check_available', lambda kind: None)
+    with pytest.raises(UserError, match='selects boxes between its stages, which onnx, openvino, torch files can do'):
+        export_loaded(shallow('Mask R-CNN'), options(tmp_path / 'm.tflite', format='litert', input='96'))
+    with pytest.raises(UserError, match=r'--dynamic height: .* selects boxes in the graph, at a fixed size'):
+        export_loaded(shallow('Mask R-CNN'), options(tmp_path / 'm.onnx', dynamic='height'))
+
+
+def test_a_node_that_a_converter_writes_twice_is_kept_once():
+    """As the cast to half precision of a size that two resizings read."""
+    from onnx import helper
+
+    cast = helper.make_node('Cast', ['a'], ['b'], name='cast', to=1)
+    nodes = [cast, helper.make_node('Relu', ['b'], ['c']), cast, helper.make_node('Relu', ['b'], ['d'])]
+    model = helper.make_model(helper.make_graph(nodes, 'graph', [], []))
+    _drop_twins(model)
+    assert [(node.op_type, *node.output) for node in model.graph.node] == [('Cast', 'b'), ('Relu', 'c'), ('Relu', 'd')]
 
 
 def test_a_quantized_file_that_answers_otherwise_is_noticed(tmp_path, monkeypatch, capsys):
