@@ -36,6 +36,11 @@ class Kind:
     of_images: bool = False
     of_boxes: bool = False
 
+    @property
+    def a_label(self) -> str:
+        """One of them, with its article."""
+        return f'{"an" if self.one[0] in "aeiou" else "a"} {self.one}'
+
 
 def _boxes(labels: BoxLabels) -> Counts:
     return Counter(box.label for box in labels.boxes if not box.crowd)

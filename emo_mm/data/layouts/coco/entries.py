@@ -182,8 +182,9 @@ def boxes_of(
         index = image_of.get(entry['image_id'])
         image = None if index is None else images[index]
         again = first_of[entry['id']] != position
-        of_mask = fault_of_mask(entry, image) if masks and image is not None else None
-        place = fault_of_outline(entry, image) if masks and image is not None else None
+        outlined = image if masks and 'source_fault' not in entry else None
+        of_mask = fault_of_mask(entry, outlined) if outlined is not None else None
+        place = fault_of_outline(entry, outlined) if outlined is not None else None
         kind, detail = of_mask or _fault(entry, image, again, name_of) or place or ('', '')
         fault = None
         if kind:

@@ -48,8 +48,8 @@ def outlined(annotations: Sequence[Entry]) -> Outlined:
     notes = (
         (
             bare,
-            f'{len(bare)} of {count(len(annotations), "object")} left out, which have no outline; a training takes '
-            f'them for background: {shortlist(bare, 3)}',
+            f'{len(bare)} of {count(len(annotations), "object")} left out, as they have no outline; they count as '
+            f'background: {shortlist(bare, 3)}',
         ),
         (parts, f'{count(parts, "object")} with parts of fewer than three points, read without these'),
         (rectangles, f'{rectangles} {taken}{alone if rectangles == len(kept) else ""}'),

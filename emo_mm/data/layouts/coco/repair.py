@@ -155,10 +155,10 @@ _RULES = (
     _Rule('images', _numbers('width', 'height'), '{} with numbers written as texts'),
     _Rule('annotations', _numbers('bbox', 'area', 'iscrowd', 'ignore'), '{} with numbers written as texts'),
     _Rule('annotations', _flags, '{} without iscrowd, taken as 0'),
+    _Rule('annotations', _polygons, '{} with the polygon as a flat list, taken as one polygon', only_masks=True),
     _Rule('annotations', _bbox, '{} without a bbox, taken as the one around its polygons'),
     _Rule('annotations', _bbox_of_runs, '{} without a bbox, taken as the one around its mask', only_masks=True),
     _Rule('annotations', _area, '{} without an area, taken as width x height of the box'),
-    _Rule('annotations', _polygons, '{} with the polygon as a flat list, taken as one polygon', only_masks=True),
 )
 
 
