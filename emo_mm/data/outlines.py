@@ -76,9 +76,20 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
+def are_numbers(values: list[Any]) -> bool:
+    """Tell whether all values of a list of a JSON file, which is not empty, are finite numbers."""
+    if {int, float}.issuperset(map(type, values)):  # as nearly all are; then they are looked at together, not singly
+        try:
+            finite = math.isfinite(sum(values))  # a sum with a value that is not finite is none either
+        except OverflowError:
+            return False
+        return finite and min(values) >= -sys.float_info.max and max(values) <= sys.float_info.max
+    return all(map(is_number, values))
+
+
 def is_polygon(points: Any) -> bool:
     """Tell whether a value of a JSON file is the list of at least three points."""
-    return isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0 and all(map(is_number, points))
+    return isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0 and are_numbers(points)
 
 
 def polygons_of(segmentation: Any) -> list[list[float]]:

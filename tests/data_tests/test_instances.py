@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -446,6 +447,14 @@ def test_what_encloses_nothing_is_told_from_thin_and_crossed_outlines() -> None:
     assert outlines.encloses_nothing([3, 3] * 4)
     assert not outlines.encloses_nothing([0, 0, 100, 0, 100, 0.5])
     assert not outlines.encloses_nothing([0, 0, 10, 10, 10, 0, 0, 10])  # crossed: its area is 0 by the formula
+
+
+def test_a_polygon_is_made_of_finite_numbers() -> None:
+    assert outlines.is_polygon([0, 0.5, 1, 1, 2, -1e300])
+    for odd in (math.nan, math.inf, -math.inf, '1', None, True, 10**400):
+        assert not outlines.is_polygon([0, 0.5, 1, 1, 2, odd])
+    assert not outlines.is_polygon([10**400, -(10**400), 1, 1, 2, 3])
+    assert not outlines.is_polygon([math.inf, -math.inf, 1.0, 1, 2, 3])
 
 
 def test_the_box_and_the_rectangles_of_runs_are_those_of_their_pixels() -> None:

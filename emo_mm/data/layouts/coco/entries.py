@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from emo_mm.data.outlines import bounds_of, fault_of_rle, is_number, is_rle, is_too_long, polygons_of
+from emo_mm.data.outlines import are_numbers, bounds_of, fault_of_rle, is_number, is_rle, is_too_long, polygons_of
 from emo_mm.errors import UserError
 
 Entry = dict[str, Any]
@@ -244,7 +244,7 @@ def fault_of_mask(entry: Entry, image: Entry) -> tuple[str, str] | None:
         fault = fault_of_rle(mask, image['width'], image['height'])
         return ('mask that does not fit', f' has {fault}') if fault else None
     polygons = mask if isinstance(mask, list) else []
-    if polygons and all(isinstance(one, list) and one and all(map(is_number, one)) for one in polygons):
+    if polygons and all(isinstance(one, list) and one and are_numbers(one) for one in polygons):
         if polygons_of(polygons):
             return None  # mmdet leaves out the other polygons
         return 'mask of less than three points', f' has segmentation {str(mask)[:60]}'

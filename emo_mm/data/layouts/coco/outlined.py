@@ -75,7 +75,7 @@ def _outlined(entry: Entry) -> Entry | None:
     if is_rle(outline):
         counts = rle_counts(outline)
         return entry if counts is None or any(counts[1::2]) else None  # one that is no RLE is a fault
-    polygons = [points for points in polygons_of(outline) if not encloses_nothing(points)]
-    if not polygons:
+    polygons = polygons_of(outline)
+    if all(map(encloses_nothing, polygons)):
         return None
     return entry if len(polygons) == len(outline) else {**entry, 'segmentation': polygons}
