@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from emo_mm.data.outlines import Segmentation, corners, is_rle, polygons_of
+from emo_mm.data.outlines import Segmentation, area_within, corners, is_rle, polygons_of
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,15 @@ def to_coco(box_set: BoxSet) -> dict[str, Any]:
         'categories': [{'id': label, 'name': name} for label, name in enumerate(box_set.classes)],
     }
     return {**content, 'annotations': annotations} if box_set.annotated else content
+
+
+def measured(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a COCO file with the areas of the outlines, by which the evaluation tells sizes."""
+    entries = [
+        {**entry, 'area': round(area, 3)} if (area := area_within(entry.get('segmentation') or [])) >= 1 else entry
+        for entry in content.get('annotations', [])
+    ]
+    return {**content, 'annotations': entries} if 'annotations' in content else content
 
 
 def _annotation(box: Box) -> dict[str, Any]:

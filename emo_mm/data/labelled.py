@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ class LabelledBox:
         height: Height.
         outlines: The polygons around it, x and y of each in turn; none where it has no outline.
         crowd: Whether it is neither trained on nor counted as a mistake.
+        runs: Its pixels as RLE of its image, where that is its outline.
     """
 
     label: int
@@ -31,6 +33,7 @@ class LabelledBox:
     height: float
     outlines: tuple[tuple[float, ...], ...] = ()
     crowd: bool = False
+    runs: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class BoxLabels:
     boxes: tuple[LabelledBox, ...]
     width: float = 0
     height: float = 0
+
+
+@dataclass(frozen=True)
+class ObjectLabels(BoxLabels):
+    """The objects of an image, each of which has an outline."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ MOST_PIXELS = 2**28  # of an image, whatever a file says: it takes as many bytes
 _FAR = 2.0**40  # pixels: from there on corners are as good as infinitely far, but can be computed with
 _LONGEST = 1e7  # pixels of border; pycocotools takes some bytes for each
 _COMPARED = 500  # corners of each part, to find where two parts are near
+_NOTHING = 0.01  # pixels, and their squares: what encloses less encloses nothing
 _SAGITTA = 0.05  # pixels between a circle and the polygon that stands for it
 
 
@@ -75,9 +76,20 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
+def are_numbers(values: list[Any]) -> bool:
+    """Tell whether all values of a list of a JSON file, which is not empty, are finite numbers."""
+    if {int, float}.issuperset(map(type, values)):  # as nearly all are; then they are looked at together, not singly
+        try:
+            finite = math.isfinite(sum(values))  # a sum with a value that is not finite is none either
+        except OverflowError:
+            return False
+        return finite and min(values) >= -sys.float_info.max and max(values) <= sys.float_info.max
+    return all(map(is_number, values))
+
+
 def is_polygon(points: Any) -> bool:
     """Tell whether a value of a JSON file is the list of at least three points."""
-    return isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0 and all(map(is_number, points))
+    return isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0 and are_numbers(points)
 
 
 def polygons_of(segmentation: Any) -> list[list[float]]:
@@ -130,6 +142,59 @@ def _uncompressed(text: str) -> list[int]:
         counts.append(value + counts[-2] if len(counts) > 2 else value)
         value = shift = 0
     return counts if not shift else [-1]  # it ends within a number
+
+
+def encloses_nothing(points: Points) -> bool:
+    """Tell whether all corners of a polygon lie on one line."""
+    if abs(_shoelace(points)) > _NOTHING:  # as nearly all are
+        return False
+    pairs = np.array(points, np.float64).reshape(-1, 2)  # (corners, 2)
+    pairs -= pairs[0]
+    x, y = pairs[np.hypot(*pairs.T).argmax()]
+    length = math.hypot(x, y)
+    return length <= _NOTHING or bool(np.abs(pairs @ (-y / length, x / length)).max() <= _NOTHING)
+
+
+def area_within(segmentation: Segmentation) -> float:
+    """Return the area of an outline without a fault, in pixels: what its polygons enclose, or its runs."""
+    if isinstance(segmentation, dict):
+        return float(sum((rle_counts(segmentation) or [])[1::2]))
+    return sum(abs(_shoelace(points)) for points in polygons_of(segmentation))
+
+
+def _shoelace(points: Points) -> float:
+    """Return the area of a polygon, below 0 where its corners run the other way round."""
+    xs, ys = points[0::2], points[1::2]
+    ahead = zip(xs, (*ys[1:], ys[0]), (*xs[1:], xs[0]), ys, strict=True)
+    return sum(x * below - right * y for x, below, right, y in ahead) / 2
+
+
+def bounds_of(segmentation: Any) -> list[float] | None:
+    """Return left, top, width and height of what an outline encloses; None where it is none."""
+    if is_rle(segmentation):
+        return _bounds_of_runs(segmentation)
+    polygons = polygons_of(segmentation)
+    if not polygons:
+        return None
+    xs, ys = ([value for points in polygons for value in points[start::2]] for start in (0, 1))
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def _bounds_of_runs(rle: dict[str, Any]) -> list[float] | None:
+    counts, size = rle_counts(rle), rle['size']
+    if not counts or len(size) != 2 or not is_number(size[0]) or size[0] < 1:
+        return None
+    ends = np.cumsum([*counts, 0] if len(counts) % 2 else counts)
+    first, last = ends[0::2], ends[1::2] - 1  # pixels of each run inside the object, counted down the columns
+    first, last = first[first <= last], last[first <= last]
+    if not first.size:
+        return None
+    height = int(size[0])
+    one_column = first // height == last // height
+    top = np.where(one_column, first % height, 0).min()
+    bottom = np.where(one_column, last % height, height - 1).max()
+    left, right = first.min() // height, last.max() // height
+    return [int(left), int(top), int(right - left + 1), int(bottom - top + 1)]
 
 
 def is_too_long(points: Points) -> bool:
@@ -220,6 +285,19 @@ def decoded(rle: Any) -> NDArray[np.bool_]:
     """Return which pixels are of an object that was encoded, (height, width)."""
     pixels: NDArray[np.uint8] = _pycocotools().decode(rle)
     return pixels.view(bool)
+
+
+def rectangles_of(rle: dict[str, Any]) -> list[list[float]]:
+    """Return the pixels of an RLE without a fault as polygons: a rectangle for each run down a column."""
+    height, width = rle['size']
+    if height * width > MOST_PIXELS:
+        return []
+    counts = rle_counts(rle) or []
+    inside = np.repeat(np.arange(len(counts)) % 2, counts).reshape(width, height).astype(np.int8)
+    steps = np.diff(inside, axis=1, prepend=0, append=0)
+    (columns, tops), (_, bottoms) = np.nonzero(steps == 1), np.nonzero(steps == -1)
+    rows = zip(columns.tolist(), tops.tolist(), bottoms.tolist(), strict=True)
+    return [corners(column, top, column + 1, bottom) for column, top, bottom in rows]
 
 
 def _pycocotools() -> Any:

@@ -296,26 +296,26 @@ def write_large(root: Path, train: dict[str, Any]) -> DataRequest:
     return request
 
 
-def test_masks_are_checked_where_the_config_trains_on_them(tmp_path: Path) -> None:
+def test_objects_without_a_mask_are_left_out_and_told_where_the_config_trains_on_masks(tmp_path: Path) -> None:
     rle = {'counts': [100, 20, 2952], 'size': [48, 64]}
     content = masks_of(POLYGON, rle, POLYGON[0], '', None, [], [[1, 2, 3, 4]])
     request = write_large(tmp_path / 'data', content)
     load_run_config(TrainOptions(CONFIG, work_dir=str(tmp_path / 'run'), data=request), training=True)  # boxes only
     run = TrainOptions(MASKS, work_dir=str(tmp_path / 'run'), data=request, weights='none')
-    with pytest.raises(UserError, match=r'annotation without a mask +3 ') as raised:
-        load_run_config(run, training=True)
-    assert 'mask of less than three points  ' in str(raised.value)
-    run.bad_data = 'skip'
     cfg, lines = load_run_config(run, training=True)
+    assert lines[0].startswith('train: annotations/train.json: 7 of 7 images found, 3 objects')
     assert any('1 annotation with the polygon as a flat list' in line for line in lines)
+    assert any('4 of 7 objects left out, as they have no outline; they count as background' in line for line in lines)
+    assert any('train: 4 of 7 images left out: no object of the classes' in line for line in lines)
     left = json.loads(Path(cfg.train_dataloader.dataset.ann_file).read_text())
     assert [box['segmentation'] for box in left['annotations']] == [POLYGON, rle, POLYGON]
     loaded = build(cfg, 'train')
+    assert len(loaded) == 3
     assert all(instance['mask'] for index in range(3) for instance in loaded.get_data_info(index)['instances'])
 
 
-def test_no_mask_at_all_is_refused(tmp_path: Path) -> None:
+def test_data_with_boxes_only_are_refused_where_the_config_trains_on_masks(tmp_path: Path) -> None:
     request = write_large(tmp_path / 'data', masks_of([], []))
     run = TrainOptions(MASKS, work_dir=str(tmp_path / 'run'), data=request, weights='none', bad_data='skip')
-    with pytest.raises(UserError, match='train: no box is left without the faulty ones'):
+    with pytest.raises(UserError, match=r'boxes only: none of 2 objects has an outline; .*ssdlite_emo_1m_demo trains'):
         load_run_config(run, training=True)

@@ -44,12 +44,16 @@ class Row:
 
 # Where nobody says which task a folder is for, the first row that recognises it is taken: most telling signs first.
 LAYOUTS: tuple[Row, ...] = (
-    Row(('det', 'ins'), 'emo_mm.data.layouts.coco:COCO'),
-    Row(('det', 'ins'), 'emo_mm.data.layouts.boxes.yolo:YOLO'),
+    Row(('det',), 'emo_mm.data.layouts.coco:COCO'),
+    Row(('det',), 'emo_mm.data.layouts.boxes.yolo:YOLO'),
     Row(('det',), 'emo_mm.data.layouts.boxes.voc:VOC'),
-    Row(('det', 'ins'), 'emo_mm.data.layouts.boxes.cvat:CVAT'),
-    Row(('det', 'ins'), 'emo_mm.data.layouts.boxes.labelme:LABELME'),
+    Row(('det',), 'emo_mm.data.layouts.boxes.cvat:CVAT'),
+    Row(('det',), 'emo_mm.data.layouts.boxes.labelme:LABELME'),
     Row(('det',), 'emo_mm.data.layouts.boxes.table:CSV'),
+    Row(('ins',), 'emo_mm.data.layouts.instances:COCO_INSTANCES'),
+    Row(('ins',), 'emo_mm.data.layouts.instances:YOLO_INSTANCES'),
+    Row(('ins',), 'emo_mm.data.layouts.instances:CVAT_INSTANCES'),
+    Row(('ins',), 'emo_mm.data.layouts.instances:LABELME_INSTANCES'),
     Row(('seg',), 'emo_mm.data.layouts.masks:MASKS'),
     Row(('seg',), 'emo_mm.data.layouts.outlines:COCO_OUTLINES'),
     Row(('seg',), 'emo_mm.data.layouts.outlines:YOLO_OUTLINES'),

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from emo_mm.data.labelled import BoxLabels
 from emo_mm.data.layouts.masks.pixels import IGNORED
-from emo_mm.data.show.kinds import KINDS
 from emo_mm.data.show.survey import Part, Survey
 
 INPUTS = (256, 320, 512, 640)  # sides of squares that images are scaled to, in pixels
@@ -126,7 +125,7 @@ class Figures:
 def figures_of(survey: Survey) -> Figures:
     """Return the numbers of a data set."""
     classes = {part.name: _of_classes(part, len(survey.classes)) for part in survey.parts}
-    boxes = {part.name: _of_boxes(part) for part in survey.parts} if survey.kind is KINDS[BoxLabels] else {}
+    boxes = {part.name: _of_boxes(part) for part in survey.parts} if survey.kind.of_boxes else {}
     return Figures(classes, _of_sizes(survey), boxes)
 
 

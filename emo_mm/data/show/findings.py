@@ -207,7 +207,7 @@ def _of_boxes(survey: Survey, figures: Figures) -> Iterator[Finding]:
     empty, total = figures.boxes[learned].empty, len(figures.boxes[learned].per_image)
     if empty:
         kept = 'a training leaves them out, and --keep-empty keeps them'
-        yield Finding(f'{learned}: {empty} of {count(total, "image")} without a box: {kept}')
+        yield Finding(f'{learned}: {empty} of {count(total, "image")} without {survey.kind.a_label}: {kept}')
     narrow = [one for one in survey.parts[0].facts if one.width and min(one.width, one.height) < _NARROW]
     if narrow:
         yield Finding(

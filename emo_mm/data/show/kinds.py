@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emo_mm.data.labelled import BoxLabels, ClassLabel, MaskLabels
+from emo_mm.data.labelled import BoxLabels, ClassLabel, MaskLabels, ObjectLabels
 from emo_mm.data.layouts.masks.pixels import IGNORED
 
 Counts = Mapping[int, int]
@@ -26,6 +26,7 @@ class Kind:
         count: Returns what an image has of each class, given its labels.
         in_pixels: Whether shares of pixels say more than their numbers.
         of_images: Whether each image has one label, so that images are what is counted.
+        of_boxes: Whether each label has a box.
     """
 
     one: str
@@ -33,6 +34,12 @@ class Kind:
     count: Callable[[Any], Counts]
     in_pixels: bool = False
     of_images: bool = False
+    of_boxes: bool = False
+
+    @property
+    def a_label(self) -> str:
+        """One of them, with its article."""
+        return f'{"an" if self.one[0] in "aeiou" else "a"} {self.one}'
 
 
 def _boxes(labels: BoxLabels) -> Counts:
@@ -49,7 +56,8 @@ def _class(labels: ClassLabel) -> Counts:
 
 
 KINDS: Mapping[type, Kind] = {
-    BoxLabels: Kind('box', 'boxes', _boxes),
+    BoxLabels: Kind('box', 'boxes', _boxes, of_boxes=True),
+    ObjectLabels: Kind('object', 'objects', _boxes, of_boxes=True),
     MaskLabels: Kind('pixel', 'pixels', _pixels, in_pixels=True),
     ClassLabel: Kind('image', 'images', _class, of_images=True),
 }

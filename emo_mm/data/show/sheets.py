@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from emo_mm.data.labelled import BoxLabels, ClassLabel, MaskLabels
+from emo_mm.data.labelled import BoxLabels, ClassLabel, MaskLabels, ObjectLabels
 from emo_mm.data.layouts.masks.pixels import IGNORED
+from emo_mm.data.outlines import rectangles_of
 from emo_mm.data.show.findings import Pairs
 from emo_mm.data.show.survey import Part, Survey
 from emo_mm.data.splits import count, shortlist
@@ -173,9 +174,10 @@ def _draw_boxes(
         np.array(corners, float).reshape(-1, 4), np.array([crowd if box.crowd else box.label for box in boxes], int)
     )
     colours = [*class_colours(crowd), _CROWD]
-    outlines = [box.outlines for box in boxes]
+    outlines = [box.outlines if box.runs is None else rectangles_of(box.runs) for box in boxes]
     picture = boxes_picture(pixels, drawn, outlines, [*survey.classes, 'crowd'], colours)
-    return (picture,), (f'{name}: {count(len(boxes), "box", "boxes") if boxes else "no box"}',)
+    kind = survey.kind
+    return (picture,), (f'{name}: {count(len(boxes), kind.one, kind.many) if boxes else f"no {kind.one}"}',)
 
 
 def _draw_mask(
@@ -195,6 +197,7 @@ def _draw_class(
 
 _STYLES: Mapping[type, _Style] = {
     BoxLabels: _Style(4, (), _draw_boxes, legend=True),
+    ObjectLabels: _Style(4, (), _draw_boxes, legend=True),
     MaskLabels: _Style(3, ('image', 'truth'), _draw_mask, legend=True),
     ClassLabel: _Style(6, (), _draw_class, legend=False),
 }

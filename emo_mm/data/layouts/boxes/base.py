@@ -19,14 +19,15 @@ from typing import Any, ClassVar
 
 from emo_mm.config.edits import Change, Edit, NewFile
 from emo_mm.config.view import ConfigView
-from emo_mm.data.boxes import Box, BoxImage, BoxSet, LabelFault, to_coco
+from emo_mm.data.boxes import Box, BoxImage, BoxSet, LabelFault, measured, to_coco
 from emo_mm.data.faults import Content
 from emo_mm.data.files.cache import CheckCache, known_answers
 from emo_mm.data.files.check import check_files
 from emo_mm.data.labelled import LabelledImage
 from emo_mm.data.layouts.base import Found, Layout, Names, NeedsConfigError, Reading
-from emo_mm.data.layouts.coco import COCO, CocoPart, CocoSplit
+from emo_mm.data.layouts.coco import COCO, CocoLayout, CocoPart, CocoSplit
 from emo_mm.data.layouts.coco.file import file_of, require_sound
+from emo_mm.data.layouts.coco.outlined import with_outlines
 from emo_mm.data.layouts.coco.repair import Repaired
 from emo_mm.data.splits import (
     IMAGE_SUFFIXES,
@@ -120,10 +121,12 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
     Attributes:
         usual: A split's usual places, with ``{split}`` for its name, for the message where there is none.
         names_in_labels: Whether labels are names. Then the classes of a data set are those of all its splits.
+        coco: The layout by which what was read is checked and trained on.
     """
 
     usual: ClassVar[str]
     names_in_labels: ClassVar[bool] = True
+    coco: ClassVar[CocoLayout] = COCO
     of_configs: ClassVar[bool] = False
 
     # --- what a format tells
@@ -204,10 +207,12 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
     def check(self, root: Path, split: str, part: BoxPart, names: Names, tolerant: bool) -> BoxSplit:
         """Check the split as a COCO file of the same content is checked."""
         content = part.annotated(names.classes).content
-        file = file_of(part.source, content)
+        file = file_of(part.source, content, masks=self.coco.masks)
         if not tolerant:
             require_sound(file)
-        checked = COCO.check(root, split, CocoPart(file, root), names, tolerant)
+        if self.coco.masks:
+            content = measured(with_outlines(content))
+        checked = self.coco.check(root, split, CocoPart(file, root), names, tolerant)
         values = {each.name: getattr(checked, each.name) for each in fields(checked)}
         return BoxSplit(**{**values, 'notes': (*part.boxes.notes, *checked.notes)}, content=content)
 
@@ -242,7 +247,7 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
 
     def labelled(self, found: Found[BoxSplit], split: BoxSplit) -> Iterator[LabelledImage]:
         """Yield the images with their boxes."""
-        return COCO.labelled(_as_coco(found), split)
+        return self.coco.labelled(_as_coco(found), split)
 
     def settle(self, found: Found[BoxSplit], folder: Path) -> tuple[Found[BoxSplit], tuple[NewFile, ...]]:
         """Return the splits as COCO files in the folder, and these files."""
@@ -253,11 +258,11 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
 
     def point(self, reading: Reading, found: Found[BoxSplit], split: BoxSplit) -> tuple[Edit, ...]:
         """Give a data set the COCO file."""
-        return COCO.point(reading, _as_coco(found), split)
+        return self.coco.point(reading, _as_coco(found), split)
 
     def finish(self, view: ConfigView, found: Found[BoxSplit]) -> Change:
         """Give the evaluators their COCO files; tell which images are not trained on."""
-        return COCO.finish(view, _as_coco(found))
+        return self.coco.finish(view, _as_coco(found))
 
     def reads(self, reading: Reading) -> bool:
         """Tell that no data set of a config is of this format: it reads the COCO file."""
@@ -265,15 +270,15 @@ class BoxLayout(Layout[BoxPlace, BoxPart, BoxSplit]):
 
     def fits(self, view: ConfigView, reading: Reading, tolerant: bool) -> list[str]:
         """Check the COCO file."""
-        return COCO.fits(view, reading, tolerant)
+        return self.coco.fits(view, reading, tolerant)
 
     def content(self, reading: Reading, check: str, cache: CheckCache | None) -> Content:
         """Check the COCO file and its images."""
-        return COCO.content(reading, check, cache)
+        return self.coco.content(reading, check, cache)
 
     def content_of(self, reading: Reading, checked: BoxSplit, check: str, cache: CheckCache | None) -> Content:
         """Check the content in memory, as that of the COCO file is checked."""
-        return COCO.content_of(reading, checked, check, cache)
+        return self.coco.content_of(reading, checked, check, cache)
 
 
 def _in_listed_order(root: Path, known: tuple[str, ...]) -> tuple[tuple[str, ...], str]:

@@ -29,10 +29,13 @@ from emo_mm.data.layouts.coco.entries import HARMLESS, is_number
 from emo_mm.data.layouts.coco.file import (
     CocoFile,
     count_boxes,
+    counted,
     file_of,
     oddities,
+    one_of,
     read_annotations,
     repaired_annotations,
+    trained_annotations,
 )
 from emo_mm.data.layouts.coco.find import (
     annotation_files,
@@ -44,6 +47,7 @@ from emo_mm.data.layouts.coco.find import (
 )
 from emo_mm.data.layouts.coco.labelled import labelled_images
 from emo_mm.data.layouts.coco.names import meant_images, spelling_note
+from emo_mm.data.layouts.coco.outlined import with_outlines
 from emo_mm.data.layouts.coco.repair import Content as FileContent
 from emo_mm.data.layouts.coco.repair import Repaired, ordered, repair
 from emo_mm.data.splits import SPLITS, DataRequest, chosen_classes, count, inside, locate, shortlist
@@ -91,7 +95,10 @@ class CocoPart:
     def annotated(self, classes: Sequence[str]) -> Repaired:
         """Return what the file should hold, masks repaired too, with these classes first."""
         divided = self.divided
-        repaired = _named_content(self.file, masks=True) if divided is None else repair(divided, masks=True)
+        if divided is None:
+            repaired = _named(self.file, repaired_annotations(self.file.path, masks=True))
+        else:
+            repaired = repair(divided, masks=True)
         notes = tuple(dict.fromkeys((*self.file.repairs, *repaired.notes)))
         return Repaired(ordered(repaired.content, classes), notes)
 
@@ -136,16 +143,24 @@ class CocoSplit(Checked):
 
     def whole(self) -> Mapping[str, Any]:
         """Return the content of the annotation file, repaired."""
-        return repaired_annotations(self.file.path, masks=True).content if self.divided is None else self.divided
+        if self.divided is not None:
+            return self.divided
+        read = trained_annotations if self.file.masks else repaired_annotations
+        return read(self.file.path, masks=True).content
 
     def _counts(self) -> str:
         classes = f'{count(len(self.classes), "class", "classes")}: {shortlist(self.classes)}'
-        return f'{self.present} of {self.images} images found, {count(self.boxes, "box", "boxes")}, {classes}'
+        return f'{self.present} of {self.images} images found, {counted(self.file, self.boxes)}, {classes}'
 
 
 class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
-    """Annotation files in COCO format."""
+    """Annotation files in COCO format.
 
+    Attributes:
+        masks: Whether the masks of the objects are trained on, whatever the pipeline of a data set says.
+    """
+
+    masks: ClassVar[bool] = False
     name = 'COCO annotation files'
     looks_like = 'annotations/train.json with images/, or train/_annotations.coco.json beside the images'
     sources: ClassVar[Mapping[str, str]] = {
@@ -173,7 +188,7 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
 
     def read(self, place: CocoPlace, tolerant: bool) -> CocoPart:
         """Return the annotation file, parsed, and the folder where some of its images are."""
-        file = read_annotations(place.ann_file, tolerant)
+        file = read_annotations(place.ann_file, tolerant, self.masks)
         image_dir = place.image_dir or find_image_dir(place.root, file, place.split)
         return CocoPart(_with_meant_images(file, image_dir), image_dir)
 
@@ -202,7 +217,7 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         """Return the training file of a folder; None where there is none that can be read."""
         try:
             place = self.find(request, 'train')
-            return None if place is None else read_annotations(place.ann_file, tolerant=True)
+            return None if place is None else read_annotations(place.ann_file, tolerant=True, masks=self.masks)
         except UserError:
             return None
 
@@ -245,13 +260,14 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
 
     def subset(self, part: CocoPart, kept: Sequence[int], target: Path) -> CocoPart:
         """Return the file with some of its images and their boxes."""
-        whole = _named_content(part.file, masks=False).content
+        whole = _named(part.file, repaired_annotations(part.file.path, self.masks)).content
         images = [whole['images'][index] for index in kept]
         ids = {image['id'] for image in images}
         content = {**whole, 'images': images}
         if 'annotations' in whole:
             content['annotations'] = [box for box in whole['annotations'] if box['image_id'] in ids]
-        return CocoPart(file_of(target.with_suffix('.json'), content), part.image_dir, content, part.source)
+        file = file_of(target.with_suffix('.json'), content, masks=self.masks)
+        return CocoPart(file, part.image_dir, with_outlines(content) if self.masks else content, part.source)
 
     def texts(self, found: Found[CocoSplit]) -> dict[Path, str]:
         """Return the annotation files of splits that were made."""
@@ -315,7 +331,7 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
     def fits(self, view: ConfigView, reading: Reading, tolerant: bool) -> list[str]:
         """Check that the file has the classes of the config, and that the images exist."""
         split, dataset = reading.split, reading.dataset
-        file = _file_of(reading, tolerant)
+        file = self._file_of(reading, tolerant)
         classes = reading.classes or ()
         lacking = set(classes) - set(file.classes)
         if lacking and (split == 'train' or lacking == set(classes)):
@@ -332,13 +348,13 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
 
     def content(self, reading: Reading, check: str, cache: CheckCache | None) -> Content:
         """Check each image, its size against the file, and each annotation."""
-        return self._content_of(reading, _file_of(reading, tolerant=True), check, cache)
+        return self._checked(reading, self._file_of(reading, tolerant=True), check, cache)
 
     def content_of(self, reading: Reading, checked: CocoSplit, check: str, cache: CheckCache | None) -> Content:
         """Check what was read of the file."""
-        return self._content_of(reading, checked.file, check, cache)
+        return self._checked(reading, checked.file, check, cache)
 
-    def _content_of(self, reading: Reading, file: CocoFile, check: str, cache: CheckCache | None) -> Content:
+    def _checked(self, reading: Reading, file: CocoFile, check: str, cache: CheckCache | None) -> Content:
         split, image_dir = reading.split, _image_dir(reading)
         paths = [(image_dir / name).as_posix() for name in file.images]
         published = _is_published(reading)
@@ -357,12 +373,13 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
             entry_drop = None if harmless else (entry.entries, entry.index)
             faults.append(Fault(split, entry.kind, place, f'{file.path.name}: {entry.detail}', entry_drop))
         if file.annotated:
-            faults += [Fault(split, 'image without a box', paths[index], '', None) for index in file.without_boxes]
+            lack = f'image without {"an" if file.masks else "a"} {one_of(file)}'
+            faults += [Fault(split, lack, paths[index], '', None) for index in file.without_boxes]
         return Content(faults, {'images': len(paths), 'annotations': file.annotations})
 
     def boxes(self, reading: Reading) -> Boxes:
         """Return the usable boxes of the classes of the config, on the images whose size is known."""
-        file = read_annotations(reading.path(reading.dataset['ann_file']), tolerant=True)
+        file = read_annotations(reading.path(reading.dataset['ann_file']), tolerant=True, masks=self.masks)
         known = reading.classes or file.classes
         names = np.array(file.classes)
         sizes = np.array(
@@ -383,23 +400,42 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
         if drops['annotations'] and len(drops['annotations']) == content.items['annotations']:
             raise UserError(f'{reading.split}: no box is left without the faulty ones; see the list of faults')
         path = target.with_name(f'{target.name}.json')
-        left_out = _write_without(_content_of(reading), drops, path)
+        left_out = _write_without(self._trained(reading), drops, path)
         return Left(path, left_out, _read_instead(view, reading, path))
 
     def repaired(self, view: ConfigView, reading: Reading, target: Path) -> Change:
         """Write what an annotation file should hold where it is not so, for the data set and its evaluator to read."""
-        file = _file_of(reading, tolerant=True)
+        file = self._file_of(reading, tolerant=True)
         if not file.repairs and not order_notes(file.classes, reading.classes or ()):
             return Change()
         # called as the file is, since messages about its entries name it
         path = target / file.path.name
-        plain = read_annotations(file.path, tolerant=True).repairs
-        masks = read_annotations(file.path, tolerant=True, masks=_loads_masks(reading)).repairs
-        # what concerns boxes was told with what was found
-        notes = [f'{reading.split}: note: {note}' for note in masks if note not in plain]
-        write_text(path, json.dumps(_content_of(reading)))
+        told = read_annotations(file.path, tolerant=True, masks=self.masks).repairs  # with what was found
+        every = read_annotations(file.path, tolerant=True, masks=self._loads_masks(reading)).repairs
+        notes = [f'{reading.split}: note: {note}' for note in every if note not in told]
+        write_text(path, json.dumps(self._trained(reading)))
         line = f'{reading.split}: read from a repaired copy, {path}; {file.path} stays as it is'
         return Change(_read_instead(view, reading, path), (*notes, line))
+
+    def _loads_masks(self, reading: Reading) -> bool:
+        """Tell whether the masks of the objects of a data set are trained on, or loaded by its pipeline."""
+        steps = reading.dataset.get('pipeline') or ()
+        return self.masks or any(isinstance(step, dict) and step.get('with_mask') is True for step in steps)
+
+    def _file_of(self, reading: Reading, tolerant: bool) -> CocoFile:
+        """Return what the annotation file of a data set of a config holds, repaired, with its masks if they matter."""
+        path = reading.path(reading.dataset['ann_file'])
+        return _with_meant_images(read_annotations(path, tolerant, self._loads_masks(reading)), _image_dir(reading))
+
+    def _trained(self, reading: Reading) -> FileContent:
+        """Return the object that the file should hold: entries as ``_file_of`` has them, the config's order of classes.
+
+        The order stays where it makes no difference.
+        """
+        file = self._file_of(reading, tolerant=True)
+        content = _named(file, trained_annotations(file.path, self._loads_masks(reading))).content
+        classes = reading.classes or ()
+        return ordered(content, classes) if order_notes(file.classes, classes) else content
 
 
 COCO = CocoLayout()
@@ -409,23 +445,8 @@ def _image_dir(reading: Reading) -> Path:
     return reading.path(reading.dataset.get('data_prefix', {}).get('img', ''))
 
 
-def _file_of(reading: Reading, tolerant: bool) -> CocoFile:
-    """Return what the annotation file of a data set of a config holds, repaired, with its masks if it loads them."""
-    path = reading.path(reading.dataset['ann_file'])
-    return _with_meant_images(read_annotations(path, tolerant, _loads_masks(reading)), _image_dir(reading))
-
-
-def _content_of(reading: Reading) -> FileContent:
-    """Return the object that the file should hold: entries as ``_file_of`` has them, classes in the config's order."""
-    file = _file_of(reading, tolerant=True)
-    content = _named_content(file, _loads_masks(reading)).content
-    classes = reading.classes or ()
-    return ordered(content, classes) if order_notes(file.classes, classes) else content
-
-
-def _named_content(file: CocoFile, masks: bool) -> Repaired:
+def _named(file: CocoFile, repaired: Repaired) -> Repaired:
     """Return what a file should hold, with the names of images as they are in their folder."""
-    repaired = repaired_annotations(file.path, masks)
     entries = zip(repaired.content['images'], file.images, strict=True)
     images = [{**image, 'file_name': name} for image, name in entries]
     return replace(repaired, content={**repaired.content, 'images': images})
@@ -439,12 +460,6 @@ def _with_meant_images(file: CocoFile, image_dir: Path) -> CocoFile:
     images = tuple(meant.get(name, name) for name in file.images)
     faults = tuple(replace(fault, image=meant.get(fault.image, fault.image)) for fault in file.faults)
     return replace(file, images=images, faults=faults, repairs=(*file.repairs, spelling_note(meant)))
-
-
-def _loads_masks(reading: Reading) -> bool:
-    """Tell whether the pipeline of a data set loads the masks of the objects."""
-    steps = reading.dataset.get('pipeline') or ()
-    return any(isinstance(step, dict) and step.get('with_mask') is True for step in steps)
 
 
 def _read_instead(view: ConfigView, reading: Reading, path: Path) -> tuple[Edit, ...]:
@@ -486,7 +501,9 @@ def images_left_out(dataset: Part, ann_file: str, file: CocoFile, classes: Seque
         keep = _setting(dataset, 'filter_cfg.min_size=1')
         lines.append(f'train: {len(small)} of {number} left out: less than {least} pixels wide or high{keep}')
     if empty:
-        lines.append(f'train: {len(empty)} of {number} left out: no box of the classes; --keep-empty keeps them')
+        lines.append(
+            f'train: {len(empty)} of {number} left out: no {one_of(file)} of the classes; --keep-empty keeps them'
+        )
     if len(small | empty) == len(file.images):
         raise UserError(f'{ann_file}: no image is left to train on; ' + '; '.join(lines))
     return lines

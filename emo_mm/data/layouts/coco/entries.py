@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from emo_mm.data.outlines import fault_of_rle, is_number, is_rle, polygons_of
+from emo_mm.data.outlines import are_numbers, bounds_of, fault_of_rle, is_number, is_rle, is_too_long, polygons_of
 from emo_mm.errors import UserError
 
 Entry = dict[str, Any]
@@ -35,7 +35,6 @@ BROKEN = {
     'annotation id used twice': 'every annotation id must be used once, but {} is used more than once',
     'undeclared category': "boxes have a category id that 'categories' does not declare: {}",
     'bbox that is no box': '{}; expected are four numbers [left, top, width, height] in pixels and a number',
-    'annotation without a mask': '{}; the config trains on masks: polygons [[x1, y1, x2, y2, ...]] or RLE are expected',
     'mask that does not fit': 'masks do not fit their images: {}',
     'label that cannot be read': 'labels cannot be read: {}',
     'image without a size': 'width and height of an image must be numbers above 0: {}',
@@ -174,7 +173,7 @@ def boxes_of(
         annotations: The annotations.
         images: The images of the file.
         name_of: The classes by their ids.
-        masks: Whether masks are trained on, so that each annotation needs one.
+        masks: Whether masks are trained on, so that each annotation has an outline, which must fit its image.
     """
     image_of = _first_of_id(images)  # an id that two images share tells nothing; the first one stands for both
     first_of = _first_of_id(annotations)
@@ -183,17 +182,19 @@ def boxes_of(
         index = image_of.get(entry['image_id'])
         image = None if index is None else images[index]
         again = first_of[entry['id']] != position
-        of_mask = fault_of_mask(entry, image) if masks and image is not None else None
-        kind, detail = of_mask or _fault(entry, image, again, name_of) or ('', '')
+        outlined = image if masks and 'source_fault' not in entry else None
+        of_mask = fault_of_mask(entry, outlined) if outlined is not None else None
+        place = fault_of_outline(entry, outlined) if outlined is not None else None
+        kind, detail = of_mask or _fault(entry, image, again, name_of) or place or ('', '')
         fault = None
         if kind:
             file_name = '' if image is None else image['file_name']
-            fault = EntryFault(kind, 'annotations', position, file_name, f'{_called(entry)}{detail}')
+            fault = EntryFault(kind, 'annotations', position, file_name, f'{called(entry)}{detail}')
         boxes.append(Box(_use(entry, image, kind), index, name_of.get(entry['category_id'], ''), fault))
     return boxes
 
 
-def _called(entry: Entry) -> str:
+def called(entry: Entry) -> str:
     """Return what an annotation is called: where it was read if another format was converted, else its id."""
     return entry.get('source') or f'annotation {entry["id"]}'
 
@@ -243,11 +244,26 @@ def fault_of_mask(entry: Entry, image: Entry) -> tuple[str, str] | None:
         fault = fault_of_rle(mask, image['width'], image['height'])
         return ('mask that does not fit', f' has {fault}') if fault else None
     polygons = mask if isinstance(mask, list) else []
-    if polygons and all(isinstance(one, list) and one and all(map(is_number, one)) for one in polygons):
+    if polygons and all(isinstance(one, list) and one and are_numbers(one) for one in polygons):
         if polygons_of(polygons):
             return None  # mmdet leaves out the other polygons
         return 'mask of less than three points', f' has segmentation {str(mask)[:60]}'
     return 'annotation without a mask', f' has segmentation {str(mask)[:60]}'
+
+
+def fault_of_outline(entry: Entry, image: Entry) -> tuple[str, str] | None:
+    """Return why the polygons of an annotation cannot be drawn into its image, and their value."""
+    polygons = polygons_of(entry.get('segmentation'))
+    bounds = bounds_of(polygons)
+    if bounds is None or not (is_number(image['width']) and is_number(image['height'])):
+        return None
+    if any(map(is_too_long, polygons)):
+        return 'mask that does not fit', f' has an outline of {max(map(len, polygons)) // 2} corners too long to draw'
+    left, top, width, height = bounds
+    if left + width > 0 and left < image['width'] and top + height > 0 and top < image['height']:
+        return None
+    place = [round(value, 1) for value in bounds]
+    return 'mask that does not fit', f' has an outline at {place}, outside {image["width"]}x{image["height"]}'
 
 
 def _fault_of_place(bbox: list[float], image: Entry) -> tuple[str, str] | None:

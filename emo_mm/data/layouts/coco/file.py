@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_mm.data.layouts.base import LayoutError
 from emo_mm.data.layouts.coco.entries import BROKEN, Box, Entry, EntryFault, boxes_of, entries_of, faulty_images
+from emo_mm.data.layouts.coco.outlined import Outlined, outlined, with_outlines
 from emo_mm.data.layouts.coco.repair import Repaired, repair
 from emo_mm.data.layouts.coco.units import check_units
 from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import UserError
+from emo_mm.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class CocoFile:
         uses: Number of annotations by what they are to a training (``Box.use``).
         annotated: Whether the file has annotations at all; lists for a test server have none.
         annotations: How many it has, usable or not.
+        masks: Whether masks are trained on, so that only objects with an outline count; then they are the annotations.
+        bare: How many objects are left out as they have no outline.
         faults: Single entries that cannot be used.
         without_boxes: Indices of the images that have no usable box and no crowd.
         listed: Classes of all annotations of each image, usable or not.
@@ -51,6 +56,8 @@ class CocoFile:
     uses: Counter[str]
     annotated: bool
     annotations: int
+    masks: bool
+    bare: int
     faults: tuple[EntryFault, ...]
     without_boxes: tuple[int, ...]
     listed: tuple[frozenset[str], ...]
@@ -64,7 +71,7 @@ def read_annotations(path: Path, tolerant: bool = False, masks: bool = False) ->
     Args:
         path: The file.
         tolerant: Whether faults of single entries are left to who looks at ``CocoFile.faults``.
-        masks: Whether the masks of the objects are trained on too, and so are checked.
+        masks: Whether the masks of the objects are trained on too: they are checked, and objects without are left out.
 
     Raises:
         UserError: If the file cannot be read, or mmdet could not train or evaluate with it; the message names the
@@ -106,11 +113,11 @@ def parse_annotations(path: Path) -> dict[str, Any]:
 
 
 def repaired_annotations(path: Path, masks: bool) -> Repaired:
-    """Return the object that an annotation file holds, repaired.
+    """Return the object that an annotation file holds, repaired; objects without an outline are still there.
 
     Args:
         path: The file.
-        masks: Whether masks are trained on.
+        masks: Whether outlines are repaired too.
 
     Raises:
         UserError: As ``parse_annotations`` does.
@@ -119,6 +126,20 @@ def repaired_annotations(path: Path, masks: bool) -> Repaired:
     repaired = repair(content, masks)
     notes = () if encoding == 'utf-8' else (f'the file is written as {encoding}',)
     return Repaired(repaired.content, (*notes, *repaired.notes))
+
+
+def trained_annotations(path: Path, masks: bool) -> Repaired:
+    """Return the object that an annotation file holds, repaired, as far as it is trained on.
+
+    Args:
+        path: The file.
+        masks: Whether masks are trained on, so that objects without an outline are left out.
+
+    Raises:
+        UserError: As ``parse_annotations`` does.
+    """
+    repaired = repaired_annotations(path, masks)
+    return Repaired(with_outlines(repaired.content), repaired.notes) if masks else repaired
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], str]:
@@ -172,6 +193,8 @@ def file_of(path: Path, content: dict[str, Any], repairs: tuple[str, ...] = (), 
 
     check_units(path, images, annotations)
 
+    left = outlined(annotations) if masks else Outlined(annotations)
+    annotations = left.annotations
     name_of = {category['id']: category['name'] for category in categories}
     boxes = boxes_of(annotations, images, name_of, masks)
     kept = {box.image for box in boxes if box.use in ('trained', 'crowd')}  # mmdet keeps the image of a crowd
@@ -186,10 +209,12 @@ def file_of(path: Path, content: dict[str, Any], repairs: tuple[str, ...] = (), 
         uses=Counter(box.use for box in boxes),
         annotated=annotated,
         annotations=len(annotations),
+        masks=masks,
+        bare=left.bare,
         faults=(*faulty_images(images), *(box.fault for box in boxes if box.fault is not None)),
         without_boxes=tuple(index for index in range(len(images)) if index not in kept),
         listed=_listed(boxes, len(images)),
-        repairs=repairs,
+        repairs=(*repairs, *left.notes),
         places=_places(annotations, boxes, list(name_of.values())),
     )
 
@@ -224,8 +249,14 @@ def count_boxes(file: CocoFile, classes: Sequence[str], required: bool) -> int:
     """Return the number of usable boxes of some classes.
 
     Raises:
-        UserError: If there is none though boxes are required.
+        UserError: If there is none though boxes are required, or there are boxes only where masks are trained on.
     """
+    if file.bare and not file.annotations:
+        raise LayoutError(
+            f'{file.path}: its annotations have boxes only: none of {count(file.bare, "object")} has an outline',
+            f'masks are learned from polygons or RLE; a detector such as {TASKS["det"].demo} trains on boxes',
+            'emo-mm list --task det',
+        )
     boxes = sum(file.boxes.get(name, 0) for name in classes)
     if required and not boxes:
         uses = file.uses
@@ -236,7 +267,8 @@ def count_boxes(file: CocoFile, classes: Sequence[str], required: bool) -> int:
                 'export them as polygons, or set iscrowd to 0 where each is one object)'
             )
         why += f', {uses["orphan"]} of images that it does not list' if uses['orphan'] else ''
-        raise UserError(f'{file.path}: holds no usable box of the classes {shortlist(classes)}{why}')
+        why += f', {file.bare} without an outline' if file.bare else ''
+        raise UserError(f'{file.path}: holds no usable {one_of(file)} of the classes {shortlist(classes)}{why}')
     return boxes
 
 
@@ -244,7 +276,7 @@ def oddities(file: CocoFile, classes: Sequence[str]) -> tuple[str, ...]:
     """Return what a user should know of a file that can be trained on all the same."""
 
     def boxes(number: int) -> str:
-        return count(number, 'box', 'boxes')
+        return counted(file, number)
 
     left_out = [name for name in file.classes if name not in classes]
     empty = [name for name in classes if not file.boxes.get(name)] if file.annotated else []
@@ -254,7 +286,17 @@ def oddities(file: CocoFile, classes: Sequence[str]) -> tuple[str, ...]:
         (unusable, f'{boxes(unusable)} left out: empty, outside the image or marked ignore'),
         (crowds, f'{boxes(crowds)} marked iscrowd: not trained on, ignored in the evaluation'),
         (orphans, f'{count(orphans, "annotation")} of images not listed'),
-        (empty, f'no box of {shortlist(empty)}'),
+        (empty, f'no {one_of(file)} of {shortlist(empty)}'),
         (not file.annotated, 'has no annotations; results can be written but not scored'),
     )
     return tuple(note for holds, note in notes if holds)
+
+
+def one_of(file: CocoFile) -> str:
+    """Return what is counted of a file, in words."""
+    return 'object' if file.masks else 'box'
+
+
+def counted(file: CocoFile, number: int) -> str:
+    """Return a number of what is counted of a file, in words."""
+    return count(number, 'object') if file.masks else count(number, 'box', 'boxes')

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emo_mm.data.labelled import BoxLabels, LabelledBox, LabelledImage
+from emo_mm.data.labelled import BoxLabels, LabelledBox, LabelledImage, ObjectLabels
 from emo_mm.data.layouts.coco.entries import boxes_of
 from emo_mm.data.layouts.coco.file import CocoFile
-from emo_mm.data.outlines import is_number, polygons_of
+from emo_mm.data.outlines import is_number, is_rle, polygons_of
 
 
 def labelled_images(
@@ -27,12 +27,16 @@ def labelled_images(
     name_of = {category['id']: category['name'] for category in content['categories']}
     label_of = {name: label for label, name in enumerate(classes)}
     boxes: list[list[LabelledBox]] = [[] for _ in file.images]
-    for entry, box in zip(annotations, boxes_of(annotations, content['images'], name_of), strict=True):
+    read = boxes_of(annotations, content['images'], name_of, file.masks)
+    for entry, box in zip(annotations, read, strict=True):
         if box.image is not None and box.use in ('trained', 'crowd') and box.name in label_of:
             left, top, width, height = entry['bbox']
-            outlines = tuple(tuple(polygon) for polygon in polygons_of(entry.get('segmentation')))
+            outline = entry.get('segmentation')
+            outlines = tuple(tuple(polygon) for polygon in polygons_of(outline))
+            runs = outline if file.masks and is_rle(outline) else None
             crowd = box.use == 'crowd'
-            boxes[box.image].append(LabelledBox(label_of[box.name], left, top, width, height, outlines, crowd))
+            boxes[box.image].append(LabelledBox(label_of[box.name], left, top, width, height, outlines, crowd, runs))
+    kind = ObjectLabels if file.masks else BoxLabels
     for name, size, found in zip(file.images, file.sizes, boxes, strict=True):
         width, height = size if all(is_number(side) and side > 0 for side in size) else (0, 0)
-        yield LabelledImage(image_dir / name, BoxLabels(tuple(found), width, height))
+        yield LabelledImage(image_dir / name, kind(tuple(found), width, height))

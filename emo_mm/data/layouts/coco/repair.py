@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emo_mm.data.layouts.coco.entries import Entry, is_number
-from emo_mm.data.outlines import polygons_of
+from emo_mm.data.outlines import bounds_of, is_rle, polygons_of
 from emo_mm.data.splits import count, shortlist
 
 Content = dict[str, Any]
@@ -125,11 +125,14 @@ def _flags(entry: Entry) -> Entry:
 
 
 def _bbox(entry: Entry) -> Entry:
-    polygons = polygons_of(entry.get('segmentation'))
-    if entry.get('bbox') or not polygons:
-        return {}
-    xs, ys = ([value for points in polygons for value in points[start::2]] for start in (0, 1))
-    return {'bbox': [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]}
+    bounds = None if entry.get('bbox') else bounds_of(polygons_of(entry.get('segmentation')))
+    return {'bbox': bounds} if bounds else {}
+
+
+def _bbox_of_runs(entry: Entry) -> Entry:
+    outline = entry.get('segmentation')
+    bounds = bounds_of(outline) if is_rle(outline) and not entry.get('bbox') else None
+    return {'bbox': bounds} if bounds else {}
 
 
 def _area(entry: Entry) -> Entry:
@@ -152,9 +155,10 @@ _RULES = (
     _Rule('images', _numbers('width', 'height'), '{} with numbers written as texts'),
     _Rule('annotations', _numbers('bbox', 'area', 'iscrowd', 'ignore'), '{} with numbers written as texts'),
     _Rule('annotations', _flags, '{} without iscrowd, taken as 0'),
-    _Rule('annotations', _bbox, '{} without a bbox, taken as the one around its polygons'),
-    _Rule('annotations', _area, '{} without an area, taken as width x height of the box'),
     _Rule('annotations', _polygons, '{} with the polygon as a flat list, taken as one polygon', only_masks=True),
+    _Rule('annotations', _bbox, '{} without a bbox, taken as the one around its polygons'),
+    _Rule('annotations', _bbox_of_runs, '{} without a bbox, taken as the one around its mask', only_masks=True),
+    _Rule('annotations', _area, '{} without an area, taken as width x height of the box'),
 )
 
 
