@@ -6,7 +6,7 @@ MODEL ?=
 .PHONY: help env env-classic demo test test-classic matrix torture lint format docs docs-links docs-env clean
 
 help:
-	@echo "make demo          train, evaluate and picture a detector on generated data (TASK=det|seg|cls, MODEL=name)"
+	@echo "make demo          train, evaluate and picture a detector on generated data (TASK=det|ins|seg|cls, MODEL=name)"
 	@echo "make test          the tests, on the default stack"
 	@echo "make test-classic  the tests that touch a toolbox, on the classic stack"
 	@echo "make env           the environment of the default stack, in .venv (env-classic: in .venv-classic); OPS=compiled compiles mmcv"

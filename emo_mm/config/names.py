@@ -37,6 +37,15 @@ def list_models(task: str | None = None) -> list[str]:
     return [name for name, path in _config_files().items() if task in (None, _task_name(path))]
 
 
+def task_name(config: str) -> str:
+    """Return the short name of the task of one of our configs.
+
+    Raises:
+        UserError: If there is no such config.
+    """
+    return _task_name(find_config(config))
+
+
 def _task_name(path: Path) -> str:
     task = task_of_config(path.parent.name, path.stem)
     assert task is not None  # it lies in the folder of one

@@ -158,3 +158,66 @@ def test_ap_is_that_of_the_toolbox(tmp_path):
         assert mean == pytest.approx(official[f'coco/{name}'], abs=6e-4)  # the toolbox rounds to 3 decimals
     for cells, name in zip(analysis.tables[0].rows, 'sml', strict=True):
         assert cells[2] == pytest.approx(official[f'coco/bbox_mAP_{name}'], abs=6e-4)
+
+
+# --- objects with outlines --------------------------------------------------------------------------------------------
+
+
+def objects(*rows, scores=None):
+    """Objects that fill a rectangle of a picture of 100x100 pixels; all boxes are the whole picture."""
+    from pycocotools import mask
+
+    outlines = []
+    for left, top, right, bottom, _ in rows:
+        pixels = np.zeros((100, 100), np.uint8, order='F')
+        pixels[top:bottom, left:right] = 1
+        outlines.append(mask.encode(pixels))
+    whole = boxes(*[(0, 0, 100, 100, label) for *_, label in rows], scores=scores)
+    return Boxes(whole.xyxy, whole.labels, whole.scores, tuple(outlines))
+
+
+NO_OBJECTS = Boxes(np.zeros((0, 4)), np.zeros(0, int), None, ())
+
+
+def test_objects_are_compared_by_their_pixels_not_by_their_boxes():
+    truth = objects((0, 0, 40, 40, 0), (50, 50, 90, 90, 1))
+    found = objects((0, 0, 40, 40, 0), (0, 50, 40, 90, 1), scores=[0.9, 0.9])
+    analysis = analyse_boxes([record(truth, found, NO_OBJECTS)], CLASSES, threshold=0.5)
+    assert (row(analysis, 'cat')['AP'], row(analysis, 'dog')['AP']) == pytest.approx((1, 0))
+    assert counts(analysis).tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    assert row(analysis, 'cat')['objects'] == 1
+    assert [cells[1] for cells in analysis.tables[0].rows] == [0, 2, 0]  # 40x40 pixels each, in boxes of 100x100
+
+
+def test_objects_inside_a_crowd_are_no_mistakes():
+    crowd = objects((0, 0, 100, 50, 0))
+    found = objects((10, 10, 30, 30, 0), (10, 60, 30, 80, 0), scores=[0.9, 0.9])
+    analysis = analyse_boxes([record(objects((50, 60, 90, 90, 0)), found, crowd)], CLASSES, threshold=0.5)
+    assert counts(analysis).tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
+
+
+@pytest.mark.toolbox
+def test_true_objects_come_from_polygons_and_rle_of_the_list():
+    from pycocotools import mask
+
+    from emo_mm.engine.reports.instances import INSTANCES
+
+    class Data:
+        def __len__(self):
+            return 1
+
+        def get_data_info(self, index):
+            pixels = np.zeros((20, 30), np.uint8, order='F')
+            pixels[2:6, 3:9] = 1
+            runs = {'size': [20, 30], 'counts': [62, 4, 16, 4, 514]}
+            compressed = {'size': [20, 30], 'counts': mask.encode(pixels)['counts'].decode()}
+            outlines = [[[0, 0, 10, 0, 10, 5, 0, 5]], compressed, runs]
+            instances = [
+                {'bbox': [0, 0, 9, 9], 'bbox_label': 0, 'ignore_flag': int(one is runs), 'mask': one}
+                for one in outlines
+            ]
+            return {'img_path': 'a.jpg', 'height': 20, 'width': 30, 'instances': instances}
+
+    (found,) = INSTANCES.complete([record(NONE, NONE)], Data())
+    assert [int(mask.area(one)) for one in found.truth.outlines] == [50, 24]
+    assert [int(mask.area(one)) for one in found.ignored.outlines] == [8]

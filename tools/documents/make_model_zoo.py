@@ -18,7 +18,7 @@ import yaml
 
 from emo_mm.benchmark.subjects import METAFILE_METRICS
 from emo_mm.config.catalog import CATALOG, EMOV2_README, METRICS, OWN, Family, ModelEntry, OwnEntry, published_as
-from emo_mm.config.names import find_config
+from emo_mm.config.names import task_name
 from emo_mm.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -225,12 +225,12 @@ def _family_section(family: Family, counts: Mapping[str, Recount]) -> list[str]:
 
 def _own_section(task: str) -> list[str]:
     """Return the section of the models of a task that nobody has published."""
-    entries = [entry for entry in OWN.values() if f'configs/{task}/' in find_config(entry.name).as_posix()]
+    entries = [entry for entry in OWN.values() if task_name(entry.name) == task]
     if not entries:
         return []
     rows = [
         [
-            f'[{entry.name}](../configs/{task}/{entry.name}.py)',
+            f'[{entry.name}](../configs/{TASKS[task].folder}/{entry.name}.py)',
             entry.head,
             entry.dataset,
             _size(entry.input_size),
@@ -300,12 +300,14 @@ def with_readme_table(readme: str, table: str) -> str:
 # -- Metafiles -------------------------------------------------------------------------------------------------------
 
 
-def metafile(task: str, counts: Mapping[str, Recount]) -> dict[str, Any]:
-    """Return the content of the metafile beside the configs of a task, as OpenMMLab writes them."""
-    first_of_name = {_collection_name(family): family for family in reversed(_families(task))}
+def metafile(folder: str, counts: Mapping[str, Recount]) -> dict[str, Any]:
+    """Return the content of the metafile in a folder of configs, as OpenMMLab writes them."""
+    tasks = [task.name for task in TASKS.values() if task.folder == folder]
+    families = [family for task in tasks for family in _families(task)]
+    first_of_name = {_collection_name(family): family for family in reversed(families)}
     return {
         'Collections': [_collection(family) for family in reversed(first_of_name.values())],
-        'Models': [_model(entry, counts[entry.name]) for entry in CATALOG.values() if entry.family.task == task],
+        'Models': [_model(entry, counts[entry.name]) for entry in CATALOG.values() if entry.family.task in tasks],
     }
 
 
@@ -354,13 +356,7 @@ def _model(entry: ModelEntry, counted: Recount) -> dict[str, Any]:
             'Published FLOPs Input Size': _size(family.counted_at, 'x'),
             'Source': f'results published by the authors ({family.source}), not measured again',
         },
-        'Results': [
-            {
-                'Task': TASKS[family.task].benchmark,
-                'Dataset': METAFILE_DATASETS[family.dataset],
-                'Metrics': {METAFILE_METRICS[key]: value for key, value in entry.metrics.items()},
-            }
-        ],
+        'Results': _results(entry),
     }
     if entry.weights is not None:
         from emo_mm.weights.registry import PUBLISHED
@@ -368,6 +364,23 @@ def _model(entry: ModelEntry, counted: Recount) -> dict[str, Any]:
         model['Weights'] = PUBLISHED[entry.weights].url
         model['Metadata']['Weights By'] = f"the authors, in their own layout; load them as weights='{entry.weights}'"
     return model
+
+
+def _results(entry: ModelEntry) -> list[dict[str, Any]]:
+    """Return the metrics of a model, those of boxes and of masks apart, as OpenMMLab has them."""
+    own = TASKS[entry.family.task]
+    of_masks = {key: value for key, value in entry.metrics.items() if key == 'mask_ap'}
+    of_boxes = {key: value for key, value in entry.metrics.items() if key not in of_masks}
+    task = next(row for row in TASKS.values() if row.folder == own.folder)  # that of boxes, where there are masks too
+    parts = [(task, of_boxes), *([(own, of_masks)] if of_masks else [])]
+    return [
+        {
+            'Task': row.benchmark,
+            'Dataset': METAFILE_DATASETS[entry.family.dataset],
+            'Metrics': {METAFILE_METRICS[key]: value for key, value in metrics.items()},
+        }
+        for row, metrics in parts
+    ]
 
 
 def _yaml(content: dict[str, Any]) -> str:
@@ -385,7 +398,8 @@ def files(counts: Mapping[str, Recount], counter: str, root: Path = ROOT) -> dic
         counter: What counted, with its version.
         root: The clone.
     """
-    metafiles = {f'configs/{task}/metafile.yml': _yaml(metafile(task, counts)) for task in sorted(TASKS)}
+    folders = sorted({task.folder for task in TASKS.values()})
+    metafiles = {f'configs/{folder}/metafile.yml': _yaml(metafile(folder, counts)) for folder in folders}
     contents = {
         'docs/model_zoo.md': model_zoo_page(counts, counter),
         **metafiles,
