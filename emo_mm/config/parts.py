@@ -73,3 +73,9 @@ def _dataset_type(dataset: dict[str, Any], scope: str) -> Any:
 
 def _scoped(name: str, scope: str) -> str:
     return name if '.' in name else f'{scope}.{name}'
+
+
+def loads_masks(dataset: Mapping[str, Any]) -> bool:
+    """Tell whether the pipeline of a data set loads the masks of the objects."""
+    steps = dataset.get('pipeline') or ()
+    return any(isinstance(step, dict) and step.get('with_mask') is True for step in steps)

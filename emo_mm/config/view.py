@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from emo_mm.config.edits import Part
-from emo_mm.config.parts import NOT_OF_THE_DATA, type_name
+from emo_mm.config.parts import NOT_OF_THE_DATA, loads_masks, type_name
 from emo_mm.errors import UserError
 from emo_mm.tasks import TASKS_OF_SCOPE, Task, task_of_model
 
@@ -93,6 +93,17 @@ class ConfigView:
             UserError: If it names no task.
         """
         return task_of(self.cfg)
+
+    @property
+    def data_task(self) -> Task:
+        """The row of the task that its data are read for: boxes are enough of objects whose masks no pipeline loads.
+
+        Raises:
+            UserError: If it names no task.
+        """
+        task = self.task
+        datasets = [part.node for split in self.splits.values() for part in split.datasets]
+        return task if not task.finds_outlines or any(map(loads_masks, datasets)) else task_of_model(task.scope, None)
 
     @property
     def training(self) -> bool:

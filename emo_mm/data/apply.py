@@ -32,7 +32,7 @@ def apply_data(view: ConfigView, request: DataRequest, tolerant: bool = False) -
     Raises:
         UserError: If the data are missing or faulty, or the config's loaders join several data sets.
     """
-    layout = layout_of_folder(request, view.task)
+    layout = layout_of_folder(request, view.data_task)
     if request.about_masks and not layout.has_masks:
         raise UserError(f'--{request.about_masks[0]}: is for masks, which {view.task.noun} data have none of here')
     # the name that configs give their root; the parts below no longer depend on it
@@ -67,7 +67,7 @@ def _readings(view: ConfigView) -> list[Reading]:
     """Return the data sets of a config that take the place of the user's: all of a training, or that of the test."""
     splits = SPLITS if view.training else ('test',)
     parts = [(split, view.only_dataset(split)) for split in splits if view.splits[split].datasets]
-    return [Reading(split, part.node, view.task, part.place) for split, part in parts]
+    return [Reading(split, part.node, view.data_task, part.place) for split, part in parts]
 
 
 def _moved(reading: Reading, request: DataRequest) -> Reading:

@@ -49,7 +49,7 @@ def check_readings(view: ConfigView, readings: Sequence[Reading], tolerant: bool
     for reading in readings:
         layout = layout_of_reading(reading)
         if layout is None:
-            known = ', '.join(one.name for one in layouts_of(view.task) if one.of_configs)
+            known = ', '.join(one.name for one in layouts_of(view.data_task) if one.of_configs)
             lines.append(f'{reading.split}: {type_name(reading.dataset)} is not checked; only {known} are')
         else:
             for path in layout.needs(reading):
@@ -63,7 +63,7 @@ def check_readings(view: ConfigView, readings: Sequence[Reading], tolerant: bool
 def readings_of(view: ConfigView, splits: Sequence[SplitView] | None = None) -> list[Reading]:
     """Return the data sets of a config: those that the run reads, or those of some splits."""
     chosen = view.read_splits if splits is None else splits
-    task = view.task
+    task = view.data_task
     return [Reading(split.name, part.node, task, part.place) for split in chosen for part in split.datasets]
 
 

@@ -91,9 +91,8 @@ def layout_of_folder(request: DataRequest, task: Task | None = None, whole: bool
     if not recognising and (whole or task is not None):
         recognising = [layout for layout in known if _whole(layout, request)]  # it tells how to divide them
     if not recognising:
-        raise UserError(
-            f'{request.root}: holds no known layout; known are {described(known)}{_of_other_tasks(request, task)}'
-        )
+        kinds = described(_once(known))
+        raise UserError(f'{request.root}: holds no known layout; known are {kinds}{_of_other_tasks(request, task)}')
     if task is None:
         served = next(row.tasks for row in LAYOUTS if row.layout is recognising[0])
         rivals = [row.layout for row in LAYOUTS if set(row.tasks) & set(served)]
@@ -104,6 +103,14 @@ def layout_of_folder(request: DataRequest, task: Task | None = None, whole: bool
             f'{" or ".join(row.key for row in LAYOUTS if row.layout in recognising)}'
         )
     return recognising[0]
+
+
+def _once(layouts: Iterable[Layout]) -> list[Layout]:
+    """Return layouts without those that look like an earlier one: the same files, read for another task."""
+    first: dict[str, Layout] = {}
+    for layout in layouts:
+        first.setdefault(layout.looks_like, layout)
+    return list(first.values())
 
 
 def _whole(layout: Layout, request: DataRequest) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from emo_mm.config.edits import Change, Edit, Part
-from emo_mm.config.parts import path_in, type_name
+from emo_mm.config.parts import loads_masks, path_in, type_name
 from emo_mm.config.view import ConfigView
 from emo_mm.data.faults import Content, Fault
 from emo_mm.data.files.cache import CheckCache
@@ -419,8 +419,7 @@ class CocoLayout(Layout[CocoPlace, CocoPart, CocoSplit]):
 
     def _loads_masks(self, reading: Reading) -> bool:
         """Tell whether the masks of the objects of a data set are trained on, or loaded by its pipeline."""
-        steps = reading.dataset.get('pipeline') or ()
-        return self.masks or any(isinstance(step, dict) and step.get('with_mask') is True for step in steps)
+        return self.masks or loads_masks(reading.dataset)
 
     def _file_of(self, reading: Reading, tolerant: bool) -> CocoFile:
         """Return what the annotation file of a data set of a config holds, repaired, with its masks if they matter."""
