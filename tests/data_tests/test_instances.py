@@ -122,6 +122,8 @@ def test_the_outlines_of_every_format_are_the_masks_that_are_trained_on(root: Pa
     key = TREES[name][0].replace('_outlines', '_instances')
     request = DataRequest(data_root=str(root))
     assert layout_of_folder(request, INS) is next(row.layout for row in LAYOUTS if row.key == key)
+    named = DataRequest(data_root=str(root), layout=key.partition('_')[0])  # as detection calls it
+    assert layout_of_folder(named, INS) is layout_of_folder(request, INS)
     cfg, lines = planned(root, keep_empty=True)
     for split, of in TOYS.items():
         found = masks_of(cfg, split)

@@ -130,6 +130,8 @@ def _of_other_tasks(request: DataRequest, task: Task | None) -> str:
 
 def _layout_named(name: str, task: Task | None) -> Layout:
     rows = {row.key: row for row in LAYOUTS if task is None or task.name in row.tasks}
+    if task is not None and name not in rows:  # the task tells whether yolo means boxes or outlines
+        name = next((key for key in rows if key.startswith(f'{name}_')), name)
     if name not in rows:
         whose = '' if task is None else ' for this task'
         raise UserError(f'--layout {name}: there is no such layout{whose}; there are {", ".join(rows)}')
