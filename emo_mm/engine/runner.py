@@ -76,6 +76,7 @@ _FOR_THE_LOG_FILE = (
     'Hooks will be executed',
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
+    'is duplicate. It is skipped since',  # heads of ours share convolutions on purpose
 )
 
 
