@@ -3,5 +3,5 @@ _base_ = [
     '../_base_/models/mask-rcnn_emov2.py',
     '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/coco_1x_emov2.py',
-    '../_base_/runtime/det.py',
+    '../_base_/runtime/ins.py',
 ]

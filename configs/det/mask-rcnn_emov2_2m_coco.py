@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/models/mask-rcnn_emov2.py',
     '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/coco_1x_emov2.py',
-    '../_base_/runtime/det.py',
+    '../_base_/runtime/ins.py',
 ]
 model = dict(
     backbone=dict(arch='2m', init_cfg=dict(checkpoint='emov2_2m')),

@@ -20,6 +20,7 @@ from emo_mm.runtime.results import Detections
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 SAME_BOX = 0.9  # intersection over union
+_TIE = 1e-4  # of scores
 
 # From an input to the outputs: a file in its runtime.
 Run = Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -57,6 +58,7 @@ class Found:
         alike: Boxes, pixels or images that agree.
         total: All of them.
         images: Images that were compared.
+        ties: Boxes that do not agree and score like the last one that there was room for.
     """
 
     error: float = 0.0
@@ -64,6 +66,7 @@ class Found:
     alike: int = 0
     total: int = 0
     images: int = 0
+    ties: int = 0
 
     @property
     def agreement(self) -> float:
@@ -77,6 +80,7 @@ class Found:
         self.alike += other.alike
         self.total += other.total
         self.images += other.images
+        self.ties += other.ties
 
     def within(self, tolerance: Tolerance) -> bool:
         """Tell whether a check passes; an error that is not a number does not."""
@@ -196,14 +200,14 @@ def compare(run: Run, reference: Graph, images: Sequence[np.ndarray], size: tupl
 
 def _compare_boxes(answers: Answers) -> Found:
     found = _compare_values(answers)
-    found.alike, found.total, _ = _matches(answers)
+    found.alike, found.total, found.ties, _ = _matches(answers)
     return found
 
 
 def _compare_detections(answers: Answers) -> Found:
     """Compare selected boxes, whose order may differ: only matching tells."""
-    alike, total, error = _matches(answers)
-    return Found(error, error, alike, total)
+    alike, total, ties, error = _matches(answers)
+    return Found(error, error, alike, total, ties=ties)
 
 
 def _compare_labels(answers: Answers) -> Found:
@@ -233,10 +237,10 @@ def _compare_values(answers: Answers) -> Found:
     return found
 
 
-def _matches(answers: Answers) -> tuple[int, int, float]:
-    """Return how many boxes, of both, have a partner, how many there are, and the largest difference of scores."""
+def _matches(answers: Answers) -> tuple[int, int, int, float]:
+    """Return how many boxes, of both, have a partner, how many there are, how many tie, and the worst score."""
     metadata, prepared = answers.reference.metadata, _prepared(answers.images, answers.size)
-    alike, total, worst = 0, 0, 0.0
+    alike, total, ties, worst = 0, 0, 0, 0.0
     pairs = [results_of(outputs, prepared, answers.size[::-1], metadata) for outputs in (answers.ours, answers.theirs)]
     for one, other in zip(*pairs, strict=True):
         assert isinstance(one, Detections)
@@ -244,8 +248,23 @@ def _matches(answers: Answers) -> tuple[int, int, float]:
         matched, error = match(one, other)
         alike += matched
         total += len(one.labels) + len(other.labels)
+        ties += _tied(one, other, metadata)
         worst = _worst(worst, error)
-    return alike, total, worst
+    return alike, total, ties, worst
+
+
+def _tied(one: Detections, other: Detections, metadata: Metadata) -> int:
+    """Return how many boxes have no partner and score like the last one that there was room for.
+
+    Which of equal scores stay is chance, as of a network that has learned nothing yet.
+    """
+    assert metadata.nms is not None  # detectors have it
+    if min(len(one.labels), len(other.labels)) < metadata.nms.max_per_image:
+        return 0
+    last = max(one.scores[-1], other.scores[-1]) + _TIE
+    same = partners(one, other)
+    alone = ((one, ~same.any(1)), (other, ~same.any(0)))
+    return sum(int((lonely & (found.scores <= last)).sum()) for found, lonely in alone)
 
 
 # How answers are compared, by what the outputs are.
@@ -262,10 +281,17 @@ COMPARISONS: dict[str, Callable[[Answers], Found]] = {
 
 
 def match(one: Detections, other: Detections) -> tuple[int, float]:
-    """Return how many boxes, of both, have a partner, and the largest difference of scores between partners.
+    """Return how many boxes, of both, have a partner, and the largest difference of scores between partners."""
+    same = partners(one, other)
+    # the nearest score among the partners
+    apart = np.where(same, np.abs(one.scores[:, None] - other.scores[None]), np.inf)
+    nearest = apart.min(1, initial=np.inf)
+    matched = np.isfinite(nearest)
+    return int(same.any(1).sum() + same.any(0).sum()), float(nearest[matched].max(initial=0))
 
-    A partner is of the same class and overlaps by ``SAME_BOX``, and so do the masks of objects.
-    """
+
+def partners(one: Detections, other: Detections) -> np.ndarray:
+    """Tell which boxes are partners, (K, L): of the same class, overlapping by ``SAME_BOX``, as do their masks."""
     low = np.maximum(one.boxes[:, None, :2], other.boxes[None, :, :2])
     high = np.minimum(one.boxes[:, None, 2:], other.boxes[None, :, 2:])
     both = (high - low).clip(0).prod(-1)  # K,L
@@ -274,11 +300,7 @@ def match(one: Detections, other: Detections) -> tuple[int, float]:
     same &= both >= SAME_BOX * (areas[0][:, None] + areas[1][None] - both)
     if one.masks is not None and other.masks is not None:
         same &= _overlaps_of_masks(one.masks, other.masks) >= SAME_BOX
-    # the nearest score among the partners
-    apart = np.where(same, np.abs(one.scores[:, None] - other.scores[None]), np.inf)
-    nearest = apart.min(1, initial=np.inf)
-    matched = np.isfinite(nearest)
-    return int(same.any(1).sum() + same.any(0).sum()), float(nearest[matched].max(initial=0))
+    return same
 
 
 def _overlaps_of_masks(one: Masks, other: Masks) -> np.ndarray:

@@ -156,7 +156,9 @@ def description(loaded: LoadedModel, options: ExportOptions, levels: tuple[int, 
         raise UserError(f'--logits: {loaded.name} is no segmenter')
     open_sides = {'height', 'width'} & set(options.axes)
     if open_sides and network.exported == 'roi_masks':
-        raise UserError(f'--dynamic {options.dynamic}: {loaded.name} selects boxes in the graph, at a fixed size')
+        raise UserError(
+            f'--dynamic {options.dynamic}: {loaded.name} selects boxes in the graph, at a fixed size; give --input'
+        )
     batch, height, width = (
         None if axis in options.axes else side for axis, side in zip(AXES, (options.batch, *size), strict=True)
     )

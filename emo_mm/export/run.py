@@ -269,7 +269,10 @@ def tolerance(options: ExportOptions) -> Tolerance:
 def describe(found: Found, metadata: Metadata) -> str:
     """Return what a check found, in words."""
     error = f'largest error {found.error:.2g} ({found.relative:.1g} of the largest value)'
-    return f'{error}, {found.agreement:.2%} of {found.total} {TASKS[metadata.task].agreement}'
+    ties = (
+        f'; {found.ties} others tie with the last that is kept, where which ones stay is chance' if found.ties else ''
+    )
+    return f'{error}, {found.agreement:.2%} of {found.total} {TASKS[metadata.task].agreement}{ties}'
 
 
 def _print_metrics(loaded: LoadedModel, options: ExportOptions, exported: Exported) -> None:

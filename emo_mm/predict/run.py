@@ -142,7 +142,7 @@ def summary(tally: Tally, saved_to: str | None, threshold: float | None) -> list
     where = '' if saved_to is None else f'; saved to {saved_to}'
     lines = [f'{tally.done} {images} predicted, {tally.failed} failed{where}']
     if threshold is not None:
-        advice = '' if tally.boxes or threshold < 0.05 else '; --score-threshold 0.05 shows weaker ones'
+        advice = '' if tally.boxes or threshold <= 0.05 else '; --score-threshold 0.05 shows weaker ones'
         lines.append(f'{tally.boxes} {"box scores" if tally.boxes == 1 else "boxes score"} above {threshold:g}{advice}')
     return lines
 

@@ -73,8 +73,8 @@ def analyse_boxes(records: Sequence[BoxRecord], classes: Sequence[str], threshol
         (name, int(counts[k]), *map(float, (ap[k], ap50[k], ap75[k], rates.precision[k], rates.recall[k], rates.f1[k])))
         for k, name in enumerate(classes)
     ]
-    where = f'score from {chosen:.2f}, IoU from {IOU}'
     what = 'objects' if _are_outlined(records) else 'boxes'
+    where = f'score from {chosen:.2f}, IoU {"of the masks " if what == "objects" else ""}from {IOU}'
     columns = ('class', what, 'AP', 'AP50', 'AP75', 'precision', 'recall', 'F1')
     per_class = Table(columns, tuple(rows), caption=f'Precision, recall and F1: {where}.')
     pictures = _curve_pictures(curves, classes, counts, ap50, what)

@@ -19,6 +19,8 @@ from emo_mm.tasks import TASKS
 
 # Validation metrics worth a line, best known first, with the axis label that fits them.
 _METRIC_NAMES = {
+    'coco/segm_mAP': 'mask AP',
+    'coco/segm_mAP_50': 'mask AP50',
     'coco/bbox_mAP': 'box AP',
     'coco/bbox_mAP_50': 'box AP50',
     'accuracy/top1': 'top-1 accuracy',

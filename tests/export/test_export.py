@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from descriptions import detector
 from PIL import Image
 from shallow_models import CLASSES, options, shallow
 
 from emo_mm.errors import UserError
-from emo_mm.export.check import Found, compare, images_in, input_of, match
+from emo_mm.export.check import Found, _tied, compare, images_in, input_of, match
 from emo_mm.export.formats import FORMATS
 from emo_mm.export.formats.executorch import PoolingByProducts
 from emo_mm.export.formats.onnx import _drop_twins
 from emo_mm.export.job import program_of
-from emo_mm.export.run import TOLERANCES, export_loaded, prepare
+from emo_mm.export.run import TOLERANCES, describe, export_loaded, prepare
 from emo_mm.export.traceable import deploy_form
 from emo_mm.runtime import Predictor
 from emo_mm.runtime.results import Detections
@@ -331,3 +333,17 @@ def test_models_and_training_do_not_import_the_exporters(repo_root):
     sources = [path for part in ('models', 'engine') for path in (repo_root / 'emo_mm' / part).rglob('*.py')]
     assert len(sources) > 10
     assert not [path for path in sources if 'emo_mm.export' in path.read_text()]
+
+
+def test_boxes_that_tie_with_the_last_that_is_kept_are_told():
+    metadata = replace(detector(), nms=replace(detector().nms, max_per_image=2))
+    here, there = np.array([[0, 0, 10, 10], [20, 0, 30, 10]], np.float32), np.array([[0, 0, 10, 10], [40, 0, 50, 10]])
+    labels = np.zeros(2, np.int64)
+    one = Detections(here, np.array([0.9, 0.5], np.float32), labels)
+    other = Detections(there.astype(np.float32), np.array([0.9, 0.50001], np.float32), labels)
+    assert _tied(one, other, metadata) == 2
+    assert _tied(one, replace(other, scores=np.array([0.9, 0.6], np.float32)), metadata) == 2
+    assert _tied(one, one, metadata) == 0
+    roomy = replace(metadata, nms=replace(metadata.nms, max_per_image=3))
+    assert _tied(one, other, roomy) == 0
+    assert '2 others tie with the last' in describe(Found(alike=2, total=4, ties=2), metadata)

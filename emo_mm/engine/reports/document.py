@@ -20,6 +20,7 @@ from emo_mm.engine.reports.rows import report_of
 from emo_mm.files import write_json
 from emo_mm.report.analysis import Analysis
 from emo_mm.report.page import Cell, Figure, Page, Picture, Section, Table, write_csv, write_page
+from emo_mm.tasks import Task
 from emo_mm.version import __version__
 
 if TYPE_CHECKING:
@@ -130,11 +131,11 @@ def _page(
 ) -> Page:
     task = task_of(run.runner.cfg)
     config = Path(run.runner.cfg.filename).stem
-    tiles = [Figure(METRIC_NAMES.get(key, key), run.metrics[key]) for key in task.metrics if key in run.metrics]
+    tiles = [Figure(_called(key, task), run.metrics[key]) for key in task.metrics if key in run.metrics]
     tiles.append(Figure(f'{run.images} images', images))
     if analysis is not None and analysis.threshold is not None:
         tiles.append(Figure('score threshold', round(analysis.threshold, 2)))
-    others = [(METRIC_NAMES.get(key, key), value) for key, value in run.metrics.items()]
+    others = [(_called(key, task), value) for key, value in run.metrics.items()]
     figures = Table(('metric', run.images), tuple(others), 'Metrics', 'As the toolbox computes them.')
     sections = []
     if analysis is not None:
@@ -156,6 +157,11 @@ def _page(
     moment = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z')
     subtitle = f'{task.noun} · {run.images} images · {moment}'
     return Page(f'{run.kind.capitalize()} of {config}', subtitle, tuple(tiles), tuple(sections))
+
+
+def _called(key: str, task: Task) -> str:
+    """Return what people call a metric; that of boxes is named so where there are masks beside them."""
+    return f'{"box " if task.finds_outlines and "bbox" in key else ""}{METRIC_NAMES.get(key, key)}'
 
 
 def _below(dataset: Any, path: str) -> str:
