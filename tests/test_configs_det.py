@@ -122,7 +122,10 @@ def test_our_detectors_take_three_stages_and_mixed_images(name):
     assert (cfg.model.backbone.arch, cfg.model.backbone.init_cfg.checkpoint) == (size, f'{family}_{size}')
     assert (cfg.model.backbone.out_indices, tuple(cfg.model.neck.in_channels)) == ((2, 3, 4), widths)
     assert cfg.model.neck.out_channels == cfg.model.bbox_head.in_channels == cfg.model.bbox_head.feat_channels
-    mixed, plain = cfg.train_dataloader.dataset.pipeline, cfg.custom_hooks[-1].pipeline
+    pipelines = cfg.train_dataloader.dataset.pipeline, cfg.custom_hooks[-1].pipeline
+    # what a crop leaves of an object may be too small for a mask
+    mixed, plain = ([step for step in steps if step.type != 'FilterAnnotations'] for steps in pipelines)
+    assert any('FilterAnnotations' in kinds(steps) for steps in pipelines) == (name in list_models('ins'))
     assert kinds(mixed) == [
         'LoadImageFromFile', 'LoadAnnotations', 'Resize', 'CachedMosaic', 'RandomResize', 'RandomCrop',
         'YOLOXHSVRandomAug', 'RandomFlip', 'Pad', 'CachedMixUp', 'PackDetInputs',

@@ -177,7 +177,8 @@ def test_names_of_other_packages_stay_with_mmengine(tmp_path):
 def small_run(task: str, folder: Path) -> Path:
     generate(folder / 'data' / 'shapes', num_train=8, num_val=4)
     loader = dict(num_workers=0, persistent_workers=False)
-    text = f"_base_ = 'emo_mm::{task}/{TASKS[task].demo}.py'\ntrain_dataloader = {dict(loader, batch_size=4)}\n"
+    base = f'emo_mm::{TASKS[task].folder}/{TASKS[task].demo}.py'
+    text = f'_base_ = {base!r}\ntrain_dataloader = {dict(loader, batch_size=4)}\n'
     text += f'val_dataloader = {loader}\ntest_dataloader = {loader}\n'
     by_iteration = 'max_iters' in get_config(TASKS[task].demo).train_cfg
     return own_config(

@@ -80,10 +80,10 @@ def are_numbers(values: list[Any]) -> bool:
     """Tell whether all values of a list of a JSON file, which is not empty, are finite numbers."""
     if {int, float}.issuperset(map(type, values)):  # as nearly all are; then they are looked at together, not singly
         try:
-            finite = math.isfinite(sum(values))  # a sum with a value that is not finite is none either
-        except OverflowError:
+            if math.isfinite(sum(values)):  # which a sum with a value that is not finite never is
+                return max(map(abs, values)) <= sys.float_info.max
+        except OverflowError:  # a whole number too large for a float
             return False
-        return finite and min(values) >= -sys.float_info.max and max(values) <= sys.float_info.max
     return all(map(is_number, values))
 
 

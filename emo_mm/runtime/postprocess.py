@@ -38,7 +38,8 @@ def results_of(
         return [Segmentation(_resize_labels(x, im)) for x, im in zip(outputs[0], images, strict=False)]
     assert metadata.nms is not None  # detectors have it
     if kind in ('detections', 'masks', 'roi_masks'):
-        return [_of_selected([x[i] for x in outputs], im, size, metadata) for i, im in enumerate(images)]
+        rows = zip(images, *outputs, strict=False)  # a graph of a fixed batch may give more
+        return [_of_selected(of_image, im, size, metadata) for im, *of_image in rows]
     usual = len(OUTPUT_NAMES[kind])
     if metadata.output.levels is not None:
         starts = np.cumsum((0, *metadata.output.levels))
@@ -46,7 +47,8 @@ def results_of(
         starts = np.searchsorted(outputs[usual], np.arange(int(outputs[usual][-1]) + 2))
     else:
         starts = np.array((0, outputs[0].shape[1]))
-    return [_of_anchors([x[i] for x in outputs[:usual]], starts, im, size, metadata) for i, im in enumerate(images)]
+    rows = zip(images, *outputs[:usual], strict=False)
+    return [_of_anchors(of_image, starts, im, size, metadata) for im, *of_image in rows]
 
 
 def _of_anchors(
