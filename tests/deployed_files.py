@@ -27,8 +27,8 @@ BOXES = np.array(
 # Logits of two classes, to which the mean of the input is added.
 LOGITS = np.array([[2, -9], [1, -9], [-9, 0], [-9, 1.5], [-9, -9], [-9, -9], [-2, -9], [-9, -9]], np.float32)
 # Layers of 3 inputs (column, row and the one prototype) to 2 channels and to 1: weights, then biases. Cells have 8
-# pixels, and their middles are interpolated between, so that the first object, 1 - column, is where pixels are left of 12, the
-# fourth, 2 - row, where they are above 20; the third is everywhere, the others nowhere.
+# pixels, and values are interpolated between their middles: the first object, 1 - column, is where pixels are left of
+# 12, the fourth, 2 - row, where they are above 20; the third is everywhere, the others nowhere.
 KERNELS = np.zeros((8, 11), np.float32)
 KERNELS[:, [0, 4]] = 1  # the channels are x and y
 KERNELS[:, 10] = -1

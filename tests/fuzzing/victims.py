@@ -182,7 +182,7 @@ def onnx_reader(folder: Path) -> Victim:
 
 
 def _told(result: Any) -> str:
-    return repr({name: value.tolist() for name, value in vars(result).items()})
+    return repr({name: np.asarray(value).tolist() for name, value in vars(result).items() if value is not None})
 
 
 VICTIMS: dict[str, Callable[[Path], Victim]] = {
