@@ -33,13 +33,16 @@ class OnnxRuntimeSession:
         check_seal(path)
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+            # damaged texts are no UTF-8
+            description = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+            inputs = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
+            outputs = {tensor.name for tensor in self._session.get_outputs()}
         except Exception as error:  # the runtime's own types, one per kind of fault
             raise cannot_load(path, 'ONNX Runtime', error) from None
         self._path = path
-        self.metadata = described(self._session.get_modelmeta().custom_metadata_map.get(KEY), path)
-        inputs = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
+        self.metadata = described(description, path)
         types = {'uint8': 'tensor(uint8)', 'float32': 'tensor(float)'}
-        check_names(path, self.metadata, inputs, {tensor.name for tensor in self._session.get_outputs()}, types)
+        check_names(path, self.metadata, inputs, outputs, types)
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
         """Return the outputs for an input."""
