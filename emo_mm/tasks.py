@@ -243,7 +243,7 @@ def nouns_of(scope: str) -> str:
 
 def _has(node: Any, mark: str) -> bool:
     for key in mark.split('.'):
-        if not isinstance(node, Mapping) or node.get(key) is None:
+        if not isinstance(node, Mapping) or not node.get(key):
             return False
         node = node[key]
     return True
