@@ -155,7 +155,7 @@ def description(loaded: LoadedModel, options: ExportOptions, levels: tuple[int, 
     if options.logits and 'logits' not in task.output_kinds:
         raise UserError(f'--logits: {loaded.name} is no segmenter')
     open_sides = {'height', 'width'} & set(options.axes)
-    if open_sides and network.exported == 'roi_masks':
+    if open_sides and network.exported == network.selected:
         raise UserError(
             f'--dynamic {options.dynamic}: {loaded.name} selects boxes in the graph, at a fixed size; give --input'
         )

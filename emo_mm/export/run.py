@@ -114,7 +114,7 @@ def export_loaded(loaded: LoadedModel, options: ExportOptions) -> Exported:
     job, reference, size = prepare(loaded, options)
     if job.metadata.output.kind == 'labels' and not kind.takes_argmax:
         raise UserError(f'--format {options.format}: cannot tell the best class of a pixel; add --logits')
-    if job.metadata.output.kind == 'roi_masks' and not kind.takes_nms:
+    if job.graph.network.exported == job.graph.network.selected and not kind.takes_nms:
         able = ', '.join(name for name, other in FORMATS.items() if other.takes_nms)
         raise UserError(
             f'--format {options.format}: {loaded.name} selects boxes between its stages, which {able} files can do'

@@ -79,12 +79,18 @@ def mask_spec_of(cfg: Config, channels: int | None) -> MaskSpec | None:
     Args:
         cfg: The config.
         channels: Channels between the layers that the model's kernels are; None if it has none.
+
+    Raises:
+        UserError: If the threshold is none, as of masks that are left soft.
     """
     if not task_of(cfg).finds_outlines:
         return None
     test = cfg.model.get('test_cfg') or {}
     test = test.get('rcnn', test)
-    return MaskSpec(float(test.get('mask_thr_binary', 0.5)), channels)
+    try:
+        return MaskSpec(float(test.get('mask_thr_binary', 0.5)), channels)
+    except ValueError as error:
+        raise UserError(f'{cfg.filename or "config"}: model.test_cfg: {error}') from None
 
 
 def classes_of(

@@ -41,11 +41,11 @@ class MaskRCNNNetwork(nn.Module):
         from mmdet.models.roi_heads.bbox_heads import BBoxHead
 
         head = getattr(model, 'roi_head', None)
-        known = [(model, MaskRCNN), (model.rpn_head, RPNHead), (head, StandardRoIHead)]
+        known = [(model, MaskRCNN), (getattr(model, 'rpn_head', None), RPNHead), (head, StandardRoIHead)]
         known += [(getattr(head, 'mask_head', None), FCNMaskHead)]
         known += [(getattr(head, f'{part}_roi_extractor', None), SingleRoIExtractor) for part in ('bbox', 'mask')]
         wrong = [type(part).__name__ for part, kind in known if type(part) is not kind]
-        box_head = head.bbox_head  # type: ignore[union-attr]
+        box_head = getattr(head, 'bbox_head', None)
         if not isinstance(box_head, BBoxHead) or type(box_head).predict_by_feat is not BBoxHead.predict_by_feat:
             wrong.append(type(box_head).__name__)
         if wrong:

@@ -9,8 +9,8 @@ import pytest
 from emo_mm.compat import register_toolbox
 from emo_mm.config.names import get_config, list_models
 from emo_mm.errors import UserError
-from emo_mm.predict.describe import classes_of, nms_of, preprocessing_of
-from emo_mm.runtime.metadata import NMS, Preprocessing
+from emo_mm.predict.describe import classes_of, mask_spec_of, nms_of, preprocessing_of
+from emo_mm.runtime.metadata import NMS, MaskSpec, Preprocessing
 
 pytestmark = pytest.mark.toolbox
 
@@ -47,17 +47,21 @@ def test_preprocessing_is_read_from_the_test_pipeline(name, expected):
     assert preprocessing_of(config(name)) == expected
 
 
-TWO_STAGES = [name for name in list_models('det') if name.startswith('mask-rcnn')]
+def test_of_two_stages_the_last_selects_what_is_found():
+    expected = NMS(0.05, 0.5, nms_pre=None, max_per_image=100, class_agnostic=False, min_size=-1)
+    assert nms_of(config('mask-rcnn_emov2_1m_coco')) == expected
 
 
-@pytest.mark.parametrize('name', TWO_STAGES)
-def test_detectors_of_two_stages_are_left_to_their_toolbox(name):
-    with pytest.raises(UserError, match=r'two stages.* DetInferencer'):
-        nms_of(config(name))
+def test_soft_masks_are_refused():
+    cfg = config('rtmdet-ins_emo_1m_coco')
+    assert mask_spec_of(cfg, 8) == MaskSpec(0.5, 8)
+    cfg.model.test_cfg.mask_thr_binary = -1
+    with pytest.raises(UserError, match=r'masks.threshold is -1.0; it must be between 0 and 1'):
+        mask_spec_of(cfg, 8)
 
 
-@pytest.mark.parametrize('name', sorted(set(list_models()) - set(TWO_STAGES)))
-def test_every_config_of_one_stage_can_be_described(name):
+@pytest.mark.parametrize('name', list_models())
+def test_every_config_can_be_described(name):
     cfg = config(name)
     assert preprocessing_of(cfg).mean == IMAGENET['mean']
     assert (nms_of(cfg) is not None) == (cfg.default_scope == 'mmdet')

@@ -11,6 +11,7 @@ from shallow_models import shallow
 
 from emo_mm.errors import UserError
 from emo_mm.predict.instances import RTMDetInsNetwork, instance_network
+from emo_mm.predict.network import DetectorNetwork
 from emo_mm.predict.session import torch_metadata
 from emo_mm.runtime.masks import logits_of
 from emo_mm.runtime.postprocess import results_of
@@ -64,6 +65,11 @@ def test_a_graph_makes_the_masks_that_the_runtime_makes():
 def test_a_detector_without_masks_is_no_instance_segmenter():
     with pytest.raises(UserError, match='RTMDetSepBNHead predicts masks in a way of its own'):
         instance_network(shallow('RTMDet').model)
+
+
+def test_a_detector_of_two_stages_is_no_detector_of_one():
+    with pytest.raises(UserError, match='MaskRCNN predicts in a way of its own; known are heads of one stage'):
+        DetectorNetwork(shallow('Mask R-CNN').model)
 
 
 def test_a_mask_r_cnn_of_other_parts_is_refused():

@@ -1,7 +1,7 @@
 # As for boxes, with the masks of the objects, whose boxes are measured anew after a crop.
 _base_ = 'coco_mosaic_416.py'
 load = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
-crop = dict(type='RandomCrop', crop_size=(416, 416), recompute_bbox=True, allow_negative_crop=True)
+crop = dict(_base_.plain_pipeline[3], recompute_bbox=True, allow_negative_crop=True)
 without_slivers = dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1))
 plain_pipeline = [
     _base_.plain_pipeline[0],
