@@ -44,6 +44,7 @@ class Task:
         benchmark: The task's name in OpenMMLab's metafiles.
         demo: Config of its demonstration.
         demo_metric: Metric that the demonstration prints, as the toolbox logs it.
+        useless: Value of it below which a model finds next to nothing; None where that depends on the classes.
         collate: Function by which the toolbox's loaders put batches together.
         test_pictures: How the toolbox is told to draw the predictions of a test.
         submission: Settings of the evaluator that writes what a test server takes; None where there is none.
@@ -75,6 +76,7 @@ class Task:
     benchmark: str
     demo: str
     demo_metric: str
+    useless: float | None
     collate: str
     test_pictures: Pictures
     submission: Mapping[str, Any] | None
@@ -107,6 +109,7 @@ _ROWS = (
         benchmark='Object Detection',
         demo='ssdlite_emo_1m_demo',
         demo_metric='coco/bbox_mAP_50',
+        useless=0.1,
         collate='pseudo_collate',
         test_pictures=Pictures('DetVisualizationHook', {'draw': True, 'test_out_dir': '{folder}'}),
         submission={'outfile_prefix': '{folder}/results'},
@@ -135,6 +138,7 @@ _ROWS = (
         benchmark='Instance Segmentation',
         demo='rtmdet-ins_emo_1m_demo',
         demo_metric='coco/segm_mAP_50',
+        useless=0.1,
         collate='pseudo_collate',
         test_pictures=Pictures('DetVisualizationHook', {'draw': True, 'test_out_dir': '{folder}'}),
         submission={'outfile_prefix': '{folder}/results'},
@@ -162,6 +166,7 @@ _ROWS = (
         benchmark='Semantic Segmentation',
         demo='deeplabv3_emo_1m_demo',
         demo_metric='mIoU',
+        useless=None,
         collate='pseudo_collate',
         test_pictures=Pictures('SegVisualizationHook', {'draw': True, 'interval': 1}, {'save_dir': '{folder}'}),
         submission={'output_dir': '{folder}'},
@@ -189,6 +194,7 @@ _ROWS = (
         benchmark='Image Classification',
         demo='emo_1m_demo',
         demo_metric='accuracy/top1',
+        useless=None,
         collate='default_collate',
         test_pictures=Pictures('VisualizationHook', {'enable': True, 'interval': 1, 'out_dir': '{folder}'}),
         submission=None,

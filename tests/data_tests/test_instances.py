@@ -30,6 +30,7 @@ from outline_trees import (
     label_studio,
     labelme,
     labelme_file,
+    labelme_polygon,
     labelme_rectangle,
     pixels,
     rle,
@@ -363,6 +364,19 @@ def test_circles_and_rectangles_of_labelme_are_objects_and_points_are_told(root:
     assert '  note: 1 rectangle taken as outline\n' in lines
     labelme_file(root / 'train', 'b', [shape('dog', 'polygon', (1, 1), (2, 2))])
     assert 'a polygon of 2 points' in refusal(root)
+
+
+def test_polygons_of_labelme_with_one_class_and_group_id_are_one_object(root: Path) -> None:
+    labelme(root)
+    left, right = labelme_polygon('cat', 0, 0, 4, 4), labelme_polygon('cat', 12, 8, 20, 16)
+    dog, alone = labelme_polygon('dog', 4, 0, 8, 4), labelme_polygon('cat', 20, 0, 24, 4)
+    ungrouped = [alone | {'group_id': None}, alone]
+    labelme_file(root / 'train', 'b', [*({**one, 'group_id': 1} for one in (left, dog, right)), *ungrouped])
+    cfg, _ = planned(root)
+    (_, whole), (_, other), *rest = masks_of(cfg)['b']
+    assert np.array_equal(whole, pixels(0, 0, 4, 4) | pixels(12, 8, 20, 16))
+    assert np.array_equal(other, pixels(4, 0, 8, 4))
+    assert len(rest) == len(ungrouped)
 
 
 def test_a_user_of_labelme_with_rectangles_only_is_told_of_detectors(root: Path) -> None:

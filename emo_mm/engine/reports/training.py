@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import is_main_process
+from mmengine.runner import EpochBasedTrainLoop
 
 from emo_mm.config.view import task_of
 from emo_mm.engine.reports.base import Predicted
 from emo_mm.engine.reports.document import Run, write_report
 from emo_mm.engine.reports.recording import Recorder, predict_all, share_weights
 from emo_mm.engine.reports.rows import report_of
+from emo_mm.engine.reports.verdict import verdict
 from emo_mm.engine.resume.checkpoints import POINTER
 from emo_mm.files import write_json
 from emo_mm.report.curves import plot_curves, read_scalars
@@ -53,6 +55,12 @@ def report_training(runner: Runner, model: BaseModel, seconds: float, lines: Seq
     metrics = _metrics(runner, checkpoint, seconds, figures)
     write_json(work_dir / 'metrics.json', metrics)
     plot_curves(work_dir, work_dir / 'curves.png', task_of(runner.cfg).name)
+    loop = runner.train_loop
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    length = loop.max_epochs if by_epoch else loop.max_iters
+    told = verdict(task_of(runner.cfg), figures, length, by_epoch, runner.iter, lines or ())
+    if told is not None:
+        runner.logger.warning(told)
     written = 'metrics and curves'
     if recorder is not None and lines is not None:
         predicted = Predicted(runner.val_dataloader.dataset, model, recorder.records)

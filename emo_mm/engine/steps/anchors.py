@@ -26,6 +26,7 @@ _FACTORS = (0.7, 0.85, 0.93, 1.08, 1.18, 1.4)  # steps of the search
 _ROUNDS = 6
 _FEW = 10  # boxes of a class below which its share says nothing
 _SMALLEST = 4.0  # pixels of an anchor
+_HINT = '; --anchors auto chooses them by your boxes, gfl_emo_1m_demo needs none'
 
 
 def anchors(view: ConfigView, options: TrainOptions) -> Change:
@@ -53,7 +54,11 @@ def anchors(view: ConfigView, options: TrainOptions) -> Change:
         )
     if options.anchors is None:
         poor = has_own_classes(view) and ((before >= FOUND).mean() < POOR or _least(before, boxes)[1] < POOR_CLASS)
-        hint = '; --anchors auto chooses them by your boxes' if poor and type_name(part.node) in _STRUCTURES else ''
+        hint = (
+            '; --anchors auto chooses them by your boxes, gfl_emo_1m_demo needs none'
+            if poor and type_name(part.node) in _STRUCTURES
+            else ''
+        )
         return Change(lines=(f'anchors: {_recall(before, boxes, resizing)}{hint}',))
     chosen = chosen_anchors(view, part, boxes, resizing)
     after = best_ious(view, {**part.node, **chosen}, boxes, resizing)

@@ -105,11 +105,29 @@ def _image(path: Path, finder: ImageFinder, root: Path) -> tuple[NamedImage, lis
     if 'mask' in kinds and not all(size):
         size = sizes_of([image])[0]
     labels = [
-        _label(shape, kind, f'{inside(root, path)}: shape {number}', size)
+        (_label(shape, kind, f'{inside(root, path)}: shape {number}', size), shape.get('group_id'))
         for number, (shape, kind) in enumerate(zip(shapes, kinds, strict=True), 1)
         if kind in _KINDS
     ]
-    return NamedImage(image, labels, *size), [kind for kind in kinds if kind not in _KINDS]
+    return NamedImage(image, _objects(labels), *size), [kind for kind in kinds if kind not in _KINDS]
+
+
+def _objects(labels: Sequence[tuple[Label, Any]]) -> list[Label]:
+    """Return the label of each object: polygons of one class and one ``group_id`` are the parts of one."""
+    objects: dict[tuple[str, int] | int, Label] = {}
+    for number, ((name, box), group) in enumerate(labels):
+        is_part = isinstance(group, int) and isinstance(box, Box) and bool(box.polygons) and not box.filled
+        key = (name, group) if is_part else number
+        objects[key] = (name, _with_part(objects[key][1], box)) if key in objects else (name, box)
+    return list(objects.values())
+
+
+def _with_part(whole: Box | LabelFault, part: Box | LabelFault) -> Box:
+    assert isinstance(whole, Box)
+    assert isinstance(part, Box)
+    polygons = [*whole.polygons, *part.polygons]
+    around = Box.around(0, [value for points in polygons for value in points], whole.source)
+    return replace(around, segmentation=polygons)
 
 
 def _label(shape: dict[str, Any], kind: str, source: str, size: Size) -> Label:
