@@ -26,6 +26,14 @@ if [ -z "${PORT:-}" ]; then
     [ "$nodes" = 1 ] || { echo "dist_$job.sh: with NNODES=$nodes set PORT, the same on each machine" >&2; exit 2; }
     PORT=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 fi
+if [ "$nodes" != 1 ]; then
+    case ${MASTER_ADDR:-} in
+        '' | localhost | 127.*)
+            echo "dist_$job.sh: with NNODES=$nodes set MASTER_ADDR to an address of the first machine that the others reach" >&2
+            exit 2
+            ;;
+    esac
+fi
 exec "$python" -m torch.distributed.run --nnodes "$nodes" --node_rank "${NODE_RANK:-0}" \
     --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "$PORT" --nproc_per_node "$processes" \
     "$tools/$job.py" "${given[@]}" --launcher pytorch "$@"

@@ -23,6 +23,27 @@ SPLIT_NAMES = {
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 
 
+_PATHS = ('data_root', *(f'{split}_{part}' for split in SPLITS for part in ('ann', 'images')), 'classes', 'palette')
+MOUNT = (
+    'mount the store as a folder (mountpoint-s3, gcsfuse, rclone mount) or copy it to a disk first (aws s3 sync, '
+    'gcloud storage cp, hf download)'
+)
+
+
+def refuse_address(flag: str, path: str | None) -> None:
+    """Refuse an address where a path is wanted.
+
+    Args:
+        flag: Where it was given, for the message.
+        path: What was given.
+
+    Raises:
+        UserError: If it is an address, such as ``s3://bucket/folder``.
+    """
+    if path is not None and re.match(r'[A-Za-z][\w+.-]+://', path):
+        raise UserError(f'{flag} {path}: trainings and tests read and write local files; {MOUNT}')
+
+
 @dataclass(frozen=True)
 class DataRequest:
     """Where the user's data lie, as given on the command line.
@@ -65,6 +86,15 @@ class DataRequest:
     reduce_zero: bool | None = None
     ignore: tuple[str, ...] | None = None
     layout: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse addresses.
+
+        Raises:
+            UserError: If a path is one.
+        """
+        for name in _PATHS:
+            refuse_address(f'--{name.replace("_", "-")}', getattr(self, name))
 
     @property
     def given(self) -> bool:

@@ -41,6 +41,7 @@ Step = Callable[[Any, Any], Change]
 RUN: tuple[Step, ...] = (
     monitors.watched_metrics,
     data.lone_class,
+    data.local_files,
     data.keep_empty,
     data.no_validation,
     data.work_dir,

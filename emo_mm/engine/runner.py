@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from emo_mm.compat import quieten_coco_reader, register_toolbox
 from emo_mm.config.check import explained
 from emo_mm.engine.cpu.allocator import keep_freed_memory
 from emo_mm.engine.cpu.runner import cpu_runner
+from emo_mm.engine.distributed import is_first
 from emo_mm.errors import UserError
 from emo_mm.weights import use_safe_loading
 from emo_mm.weights.loading import unwrapped
@@ -55,7 +55,7 @@ def build_runner(cfg: Config, lines: list[str]) -> Runner:
     on_cpu = not torch.cuda.is_available()
     if on_cpu:
         keep_freed_memory()
-    if int(os.environ.get('RANK', 0)) == 0:
+    if is_first():
         for line in lines:
             print(line, flush=True)
     try:

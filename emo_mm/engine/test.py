@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emo_mm.engine.distributed import meet, number_process
 from emo_mm.engine.options import EvaluateOptions
 from emo_mm.engine.plan import Plan, plan_test
 from emo_mm.errors import UserError
@@ -34,6 +35,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, float]:
     if options.dry_run:
         plan.show()
         return {}
+    number_process(options.launcher)
     return _run(plan, options)
 
 
@@ -47,6 +49,7 @@ def _run(plan: Plan, options: EvaluateOptions) -> dict[str, float]:
     from emo_mm.weights.loading import unwrapped
 
     meta, weights = _model_of(plan, options)
+    meet(plan.cfg)
     runner = build_runner(plan.cfg, plan.lines)
     _check_classes(runner, meta, options.checkpoint)
     if weights is not None:

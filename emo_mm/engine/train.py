@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from emo_mm.data.splits import count
+from emo_mm.engine.distributed import check_same_number, check_same_start, meet, number_process
 from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.plan import plan_training
 from emo_mm.errors import UserError
@@ -35,6 +36,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     if options.dry_run:
         plan.show()
         return {}
+    number_process(options.launcher)
     fetch_weights(plan.cfg)
     return _run(plan.cfg, plan.lines, not options.no_report)
 
@@ -47,12 +49,15 @@ def _run(cfg: Config, lines: list[str], with_report: bool) -> dict[str, Any]:
     from emo_mm.engine.runner import build_runner, shutdown_distributed
     from emo_mm.weights.loading import unwrapped
 
+    meet(cfg)
+    check_same_start(cfg)
     runner = build_runner(cfg, lines)
     _forget_trackers(runner)
     _drop_single_last_image(runner)
     _take_single_images(runner)
     _fit_warm_up(runner)
     _tell_of_few_steps(runner)
+    check_same_number(_images(runner))
     start = time.monotonic()
     try:
         with explain_machine_errors(cfg):
@@ -185,6 +190,12 @@ def _tell_of_few_steps(runner: Runner) -> None:
         f'the whole training has {count(iterations, "iteration")}, few to learn from; {flag} {advised} would make '
         f'{FEW_STEPS}'
     )
+
+
+def _images(runner: Runner) -> int | None:
+    """Return how many images a training has; None where its data set is not built yet."""
+    dataset = runner._train_dataloader['dataset']
+    return None if isinstance(dataset, dict) else len(dataset)
 
 
 def _iterations(runner: Runner) -> int | None:

@@ -6,9 +6,11 @@ import pytest
 from mmengine.config import Config
 from planning import apply_train_options, load_run_config, set_length
 
+from emo_mm.config.view import read_view
+from emo_mm.data.splits import DataRequest
 from emo_mm.engine.options import TrainOptions
 from emo_mm.engine.plan import merge, take
-from emo_mm.engine.steps.data import check_work_dir, lone_class
+from emo_mm.engine.steps.data import check_work_dir, local_files, lone_class, work_dir
 from emo_mm.errors import UserError
 
 
@@ -121,3 +123,28 @@ def test_many_processes_may_check_one_work_dir_at_once(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: check_work_dir(tmp_path / 'work'), range(400)))
     assert list((tmp_path / 'work').iterdir()) == []
+
+
+@pytest.mark.parametrize('flag', ['data_root', 'train_ann', 'val_images', 'classes'])
+def test_an_address_where_a_path_is_wanted_is_refused_by_its_flag(flag):
+    with pytest.raises(UserError, match=rf'^--{flag.replace("_", "-")} s3://bucket/x: .*mount the store as a folder'):
+        DataRequest(**{flag: 's3://bucket/x'})
+
+
+def test_a_work_directory_is_no_address():
+    options = TrainOptions('ssdlite_emo_1m_demo', work_dir='gs://bucket/runs')
+    with pytest.raises(UserError, match=r'^--work-dir gs://bucket/runs: trainings and tests read and write local'):
+        work_dir(read_view(config(), 'train'), options)
+
+
+@pytest.mark.parametrize(('backend', 'refused'), [('petrel', True), ('http', True), ('local', False), (None, False)])
+def test_data_behind_a_storage_backend_are_refused_before_anything_is_read(backend, refused):
+    cfg = config()
+    load = dict(type='LoadImageFromFile', backend_args=None if backend is None else dict(backend=backend))
+    cfg.train_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=[load]))
+    view, options = read_view(cfg, 'train'), TrainOptions('x')
+    if not refused:
+        assert not local_files(view, options).edits
+        return
+    with pytest.raises(UserError, match=rf"pipeline\.0\.backend_args: backend '{backend}': .*mount the store"):
+        local_files(view, options)

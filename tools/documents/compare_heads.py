@@ -180,7 +180,7 @@ def _trained(contestant: tuple[str, str], seed: int, epochs: int, args: argparse
         best = next(folder.glob('best_*.pth'))
         test = ('test', str(next(folder.glob('*.py'))), str(best), '--work-dir', str(folder / 'test'))
         _command(*test, log=folder / 'test.log', args=args)
-        found = json.loads((folder / 'test' / 'test_metrics.json').read_text())
+        found = json.loads((folder / 'test' / 'test_metrics.json').read_text())['metrics']
         metrics = {name: found[key] for name, key in METRICS.items()}
         done.write_text(json.dumps(asdict(Run(head, arch, seed, epochs, minutes, metrics)), indent=1) + '\n')
         print(f'{folder.name}: {epochs} epochs, {minutes:.1f} min, {metrics}', flush=True)

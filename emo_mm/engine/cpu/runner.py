@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
@@ -34,10 +33,6 @@ def cpu_runner(cfg: Config, base: type[Runner]) -> Runner:
             return super().wrap_model(model_wrapper_cfg, model)
 
     if not dist.is_initialized():
-        if cfg.launcher == 'slurm':
-            os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
-            os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
-            os.environ.setdefault('LOCAL_RANK', os.environ['SLURM_LOCALID'])
         dist.init_process_group('gloo')
     cfg.env_cfg.dist_cfg = dict(backend='gloo')
     cfg.model_wrapper_cfg = dict(

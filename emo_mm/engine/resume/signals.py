@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.queues import Queue
 from typing import Any, NoReturn
 
+from emo_mm.engine.distributed import is_first
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # torchrun passes on the Ctrl-C that its processes have already had from the terminal.
 _SAME_SIGNAL_SECONDS = 3.0
@@ -99,6 +101,6 @@ def _leave(signum: int) -> NoReturn:
 
 
 def _say(text: str) -> None:
-    if os.environ.get('RANK', '0') == '0':
+    if is_first():
         # Not by print, whose buffer the signal may have come in the middle of.
         os.write(2, f'\n{text}\n'.encode())

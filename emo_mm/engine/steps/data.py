@@ -9,11 +9,14 @@ from pathlib import Path
 from emo_mm.config.edits import Change, Edit, NewFile, Part
 from emo_mm.config.names import find_config
 from emo_mm.config.parts import type_name
-from emo_mm.config.view import ConfigView
+from emo_mm.config.view import ConfigView, inner_parts
+from emo_mm.data.splits import MOUNT, refuse_address
 from emo_mm.engine.options import RunOptions
 from emo_mm.errors import UserError
 
 _VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
+_STORES = ('backend_args', 'file_client_args')  # settings that say by what files are read
+_LOCAL = ('local', 'disk')
 _BY_VALIDATION = ('EarlyStoppingHook', 'ValLossHook')  # hooks that have nothing to do without it
 
 
@@ -26,6 +29,25 @@ def lone_class(view: ConfigView, options: RunOptions) -> Change:
             if isinstance(known, dict) and isinstance(known.get('classes'), str):
                 edits.append(Edit(f'{dataset.place}.metainfo.classes', (known['classes'],)))
     return Change(tuple(edits))
+
+
+def local_files(view: ConfigView, options: RunOptions) -> Change:
+    """Refuse data that the config reads through a storage backend: all files are looked into before a run.
+
+    Raises:
+        UserError: If a data set or a step of a pipeline has such a backend.
+    """
+    for split in view.read_splits:
+        loader = split.loader
+        for part in () if loader is None else inner_parts(loader.node, loader.place):
+            for key in _STORES:
+                backend = (part.node.get(key) or {}).get('backend', 'local')
+                if backend not in _LOCAL:
+                    place = f'{part.place}.{key}'
+                    raise UserError(
+                        f'{view.name}: {place}: backend {backend!r}: data are read from local files; {MOUNT}'
+                    )
+    return Change()
 
 
 def keep_empty(view: ConfigView, options: RunOptions) -> Change:
@@ -81,6 +103,7 @@ def data_set(view: ConfigView, options: RunOptions) -> Change:
 def work_dir(view: ConfigView, options: RunOptions) -> Change:
     """Take the folder for logs, checkpoints and pictures."""
     own = options.work_dir or view.cfg.get('work_dir') or f'work_dirs/{find_config(options.config).stem}'
+    refuse_address('--work-dir', own)
     return Change((Edit('work_dir', own),))
 
 

@@ -33,7 +33,7 @@ class SepNormGFLHead(GFLHead):
 
     def _towers(self) -> nn.ModuleList:
         """Return the layers of each level: the same convolutions, other norms."""
-        first = nn.ModuleList(self._layer(number) for number in range(self.stacked_convs))
+        first: Any = nn.ModuleList(self._layer(number) for number in range(self.stacked_convs))
         levels: list[Any] = [first, *(deepcopy(first) for _ in self.prior_generator.strides[1:])]
         for level in levels[1:]:
             for layer, shared in zip(level, first, strict=True):
@@ -41,7 +41,7 @@ class SepNormGFLHead(GFLHead):
                 layer.pointwise_conv.conv = shared.pointwise_conv.conv
         return nn.ModuleList(levels)
 
-    def _layer(self, number: int) -> nn.Module:
+    def _layer(self, number: int) -> Any:
         return DepthwiseSeparableConvModule(
             self.feat_channels if number else self.in_channels,
             self.feat_channels,
