@@ -30,7 +30,7 @@ OURS = [
     for backbone in ('emo_1m', 'emo_2m', 'emo_5m', *(f'emov2_{size}' for size in EMOV2_ARCHS))
 ]
 DEMOS = ['ssdlite_emo_1m_demo', 'ssdlite_emov2_1m_demo', 'gfl_emo_1m_demo', 'rtmdet_emo_1m_demo']
-DEMOS += ['rtmdet-ins_emo_1m_demo']
+DEMOS += ['rtmdet-ins_emo_1m_demo', 'gfl-p2_emo_1m_demo']
 
 
 def kinds(pipeline):

@@ -16,6 +16,7 @@ from emo_mm.errors import UserError
 
 TINY = 4  # pixels below which nothing of an object is left
 _MANY_IN_CELLS, _MANY_TINY = 0.1, 0.01  # shares of boxes that are worth a line
+_FINE, _FINE_CELL = 'gfl-p2_emo_1m_demo', 4  # the recipe for small objects
 _LARGER = (1.5, 2, 3, 4)  # inputs to propose
 # settings beside the pipelines that give a size in pixels: place -> keys
 _OF_BATCHES = {'BatchFixedSizePad': 'size', 'BatchSyncRandomResize': 'random_size_range'}
@@ -95,17 +96,18 @@ def _shares(sides: NDArray[np.float64], cell: int) -> tuple[float, float]:
 
 
 def _proposal(view: ConfigView, sides: NDArray[np.float64], cell: int, resizing: Resizing) -> str:
-    """Return words on the smallest input of some that sees nearly all boxes, or the largest of them."""
+    """Return words on a recipe with smaller cells, and the smallest input of some that sees nearly all boxes."""
     if not has_own_classes(view):
         return ''
+    words = f'; {_FINE} has cells of {_FINE_CELL} pixels' if cell > _FINE_CELL else ''
     try:
         old = input_side(view)
         resized_pipelines(view, 1.0)
     except UserError:  # --input cannot change this recipe
-        return ''
+        return words
     for factor in _LARGER:
         side = round(old * factor / 32) * 32
         below, tiny = _shares(sides * side / old, cell)
         if below < _MANY_IN_CELLS and tiny < _MANY_TINY:
             break
-    return f'; --input {side} would leave {below:.0%}'
+    return f'{words}; --input {side} would leave {below:.0%}'
