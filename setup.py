@@ -140,6 +140,9 @@ setup(
             for s, names in STACKS.items()
         },
         'hub': ['huggingface_hub>=0.26'],
+        # results of many images, and lists of them
+        'parquet': ['pyarrow>=15'],
+        'stores': ['fsspec>=2024.6'],
         'runtime': compatible(('onnxruntime',), pins('deploy')),
         'openvino': compatible(('openvino',), pins('deploy')),
         # a program of torch.export is read by the version of torch that wrote it

@@ -21,6 +21,7 @@ from emo_mm.engine import test_command, train_command
 from emo_mm.errors import MismatchError, UserError, printable
 from emo_mm.export import command as export_command
 from emo_mm.predict import command as predict_command
+from emo_mm.predict import merge_command
 from emo_mm.runtime import seal_command
 from emo_mm.tasks import TASKS_OF_SCOPE
 from emo_mm.version import __version__
@@ -53,6 +54,7 @@ COMMANDS: tuple[Command, ...] = (
     test_command,
     export_command,
     predict_command,
+    merge_command,
     seal_command,
     data_command,
     weights_command,

@@ -17,6 +17,7 @@ _EXCEPTIONS = {
     'coco_ids': Argument(metavar='FILE'),
     'score_threshold': Argument(metavar='S'),
     'compiled': Argument(('--compile',)),
+    'shards': Argument(metavar='I/N'),
 }
 
 
@@ -30,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from emo_mm.predict.options import PredictOptions
+
+    options = read_options(args, PredictOptions)
+    if options.save_parquet:
+        from emo_mm.predict.sharded import predict_shards
+
+        return predict_shards(options)
     from emo_mm.predict.run import predict
 
-    return predict(read_options(args, PredictOptions))
+    return predict(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,11 @@ class PredictOptions:
         score_threshold: Boxes must score higher; if not given what the training found best, or 0.3 where it noted
             nothing; with ``--coco-ids``, whose results are for an evaluation, the least score that the model gives.
         compiled: Compile a PyTorch model: it takes a minute, and is faster then.
+        save_parquet: Save the results of many images in parts, as Parquet files below ``shards``, of which
+            ``emo-mm merge`` makes ``results.json``. Lists of images, tar files and stores may be named too.
+        shard_size: Images in each part.
+        shards: Which parts to predict: the I-th, (I+N)-th, ... for ``I/N``, so that N processes share the work.
+        resume: Go on with a job whose folder holds parts of it already.
 
     Raises:
         UserError: If a number is out of range.
@@ -45,12 +51,40 @@ class PredictOptions:
     batch: int = 1
     score_threshold: float | None = None
     compiled: bool = False
+    save_parquet: bool = False
+    shard_size: int = 256
+    shards: str = '1/1'
+    resume: bool = False
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise UserError(f'--batch is {self.batch}; it must be at least 1')
         if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
             raise UserError(f'--score-threshold is {self.score_threshold}; it must be 0 to 1')
+
+        if self.shard_size < 1:
+            raise UserError(f'--shard-size is {self.shard_size}; it must be at least 1')
+        _ = self.share
+        in_parts = self.shard_size != 256 or self.shards != '1/1' or self.resume
+        if in_parts and not self.save_parquet:
+            raise UserError('--shard-size, --shards and --resume belong to --save-parquet; give it too')
+        if self.save_parquet and (self.saves or self.coco_ids is not None):
+            raise UserError(
+                '--save-parquet saves boxes, masks and probabilities alike; leave out --save-json, --save-images, '
+                '--save-masks and --coco-ids, the last of which emo-mm merge takes'
+            )
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which of how many shares of the parts to predict, from 0.
+
+        Raises:
+            UserError: If ``shards`` is not of the form I/N.
+        """
+        match = re.fullmatch(r'(\d+)/(\d+)', self.shards)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise UserError(f'--shards is {self.shards!r}; it must be I/N with I from 1 to N, such as 2/8')
+        return int(match[1]) - 1, int(match[2])
 
     @property
     def saves(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,80 @@ class CocoIds:
             raise UserError(f'{name}: is not listed in the annotation file of --coco-ids') from None
 
 
+class Entries:
+    """The entries of ``results.json``: boxes and objects in COCO's format of results, one for other images.
+
+    Args:
+        classes: Names of the classes.
+        ids: Numbers of images and classes.
+    """
+
+    def __init__(self, classes: Sequence[str], ids: CocoIds) -> None:
+        self._classes = classes
+        self._ids = ids
+
+    def of(
+        self,
+        name: str,
+        position: int,
+        result: Result,
+        mask: str | None = None,
+        outlines: Sequence[dict[str, Any]] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the entries of an image.
+
+        Args:
+            name: What results call it.
+            position: Its place in the order of prediction, from 1.
+            result: What was predicted.
+            mask: Where its label map was saved.
+            outlines: RLE of each object; those of ``result.masks`` if None.
+
+        Raises:
+            UserError: If the annotation file of the numbers does not list it.
+        """
+        if isinstance(result, Detections):
+            if outlines is None and result.masks is not None:
+                outlines = [result.masks.rle(index) for index in range(len(result.labels))]
+            return self._boxes(name, self._ids.image(name, position), result, outlines)
+        if isinstance(result, Classification):
+            return [self._label(name, result)]
+        return [self._areas(name, result, mask)]
+
+    def _boxes(
+        self, name: str, number: int, found: Detections, outlines: Sequence[dict[str, Any]] | None
+    ) -> list[dict[str, Any]]:
+        sizes = found.boxes[:, 2:] - found.boxes[:, :2]
+        rows = zip(found.boxes, sizes, found.scores.tolist(), found.labels.tolist(), strict=True)
+        entries: list[dict[str, Any]] = [
+            {
+                'image_id': number,
+                'category_id': self._ids.categories[label],
+                'bbox': [round(value, 3) for value in (*box[:2].tolist(), *size.tolist())],
+                'score': round(score, 6),
+                'file_name': name,
+                'category': self._classes[label],
+            }
+            for box, size, score, label in rows
+        ]
+        if outlines is None:
+            return entries
+        return [{**entry, 'segmentation': outline} for entry, outline in zip(entries, outlines, strict=True)]
+
+    def _label(self, name: str, found: Classification) -> dict[str, Any]:
+        best = int(found.probabilities.argmax())
+        values = [round(value, 6) for value in found.probabilities.tolist()]
+        return {'file_name': name, 'label': best, 'class': self._classes[best], 'probabilities': values}
+
+    def _areas(self, name: str, found: Segmentation, mask: str | None) -> dict[str, Any]:
+        counts = np.bincount(found.labels.reshape(-1), minlength=len(self._classes))  # H,W -> H*W
+        return {
+            'file_name': name,
+            'mask': mask,
+            'pixels': {self._classes[label]: int(counts[label]) for label in counts.nonzero()[0]},
+        }
+
+
 def mask_picture(result: Result) -> Image.Image | None:
     """Return the pixels of a result as a picture of numbers; None if it has none.
 
@@ -111,7 +186,7 @@ class Writer:
         self.save_images = save_images
         self._save_masks = save_masks
         self._entries: list[dict[str, Any]] | None = [] if save_json else None
-        self._ids = CocoIds(coco_ids, metadata.classes)
+        self._of = Entries(metadata.classes, CocoIds(coco_ids, metadata.classes)).of
         self._colours = metadata.palette or class_colours(len(metadata.classes))
         self._seen = 0
         if save_json or save_images or save_masks:
@@ -139,7 +214,8 @@ class Writer:
         except OSError as error:
             raise UserError(f'{self._out}: cannot be written: {error.strerror or error}') from None
         if self._entries is not None:
-            self._entries += self._json(outcome)
+            mask = f'masks/{key}.png' if self._save_masks else None
+            self._entries += self._of(str(outcome.item), self._seen, result, mask)
 
     def close(self) -> None:
         """Write what was gathered for one file."""
@@ -158,46 +234,3 @@ class Writer:
             raise UserError(f'{path.parent}: is or is below a link that leads out of --out; remove it')
         with atomic_write(path, durable=False) as file:
             picture.save(file, format='PNG' if path.suffix == '.png' else 'JPEG', quality=90)
-
-    def _json(self, outcome: Outcome) -> list[dict[str, Any]]:
-        name, result = str(outcome.item), outcome.result
-        if isinstance(result, Detections):
-            return self._boxes(name, result)
-        if isinstance(result, Classification):
-            return [self._label(name, result)]
-        assert isinstance(result, Segmentation)
-        return [self._areas(name, result, f'masks/{outcome.item.key}.png' if self._save_masks else None)]
-
-    def _boxes(self, name: str, found: Detections) -> list[dict[str, Any]]:
-        number = self._ids.image(name, self._seen)
-        sizes = found.boxes[:, 2:] - found.boxes[:, :2]
-        rows = zip(found.boxes, sizes, found.scores.tolist(), found.labels.tolist(), strict=True)
-        entries = [
-            {
-                'image_id': number,
-                'category_id': self._ids.categories[label],
-                'bbox': [round(value, 3) for value in (*box[:2].tolist(), *size.tolist())],
-                'score': round(score, 6),
-                'file_name': name,
-                'category': self._metadata.classes[label],
-            }
-            for box, size, score, label in rows
-        ]
-        if found.masks is not None:
-            for index, entry in enumerate(entries):
-                entry['segmentation'] = found.masks.rle(index)
-        return entries
-
-    def _label(self, name: str, found: Classification) -> dict[str, Any]:
-        best = int(found.probabilities.argmax())
-        values = [round(value, 6) for value in found.probabilities.tolist()]
-        return {'file_name': name, 'label': best, 'class': self._metadata.classes[best], 'probabilities': values}
-
-    def _areas(self, name: str, found: Segmentation, mask: str | None) -> dict[str, Any]:
-        classes = self._metadata.classes
-        counts = np.bincount(found.labels.reshape(-1), minlength=len(classes))  # H,W -> H*W
-        return {
-            'file_name': name,
-            'mask': mask,
-            'pixels': {classes[label]: int(counts[label]) for label in counts.nonzero()[0]},
-        }

@@ -113,10 +113,25 @@ def _address(url: str, keys: set[str]) -> Source:
         raise UserError(f'{url}: addresses start with http:// or https://')
     stem = Path(unquote(urlsplit(url).path)).stem or 'image'
     key = _unique(re.sub(r'[^\w.-]', '_', stem)[-80:], keys)
-    return _single(Item(url, key, partial(_download, url)))
+    return _single(Item(url, key, partial(download_image, url)))
 
 
 def _folder(folder: Path, spec: str, keys: set[str], out: Path | None) -> list[Source]:
+    found = images_in(folder, spec, out)
+    return [_file(p, p.relative_to(folder).with_suffix('').as_posix(), keys) for p in found]
+
+
+def images_in(folder: Path, spec: str, out: Path | None = None) -> list[Path]:
+    """Return the images and videos in a folder and below, sorted; a warning tells what is left out.
+
+    Args:
+        folder: The folder.
+        spec: What the user called it.
+        out: Folder of what is saved, whose files are none.
+
+    Raises:
+        UserError: If there is none.
+    """
     files = [p for p in sorted(folder.rglob('*')) if p.is_file() and not _is_hidden(p.relative_to(folder))]
     saved = [p for p in files if out is not None and _is_saved(p, folder, out)]
     reasons = {p: _why_not(p) for p in files if p not in saved}
@@ -130,7 +145,7 @@ def _folder(folder: Path, spec: str, keys: set[str], out: Path | None) -> list[S
         raise UserError(f'{spec}: the folder has no images ({suffixes}){f", but {left_out}" if left_out else ""}')
     if left_out:
         logging.getLogger(__name__).warning('%s: left out: %s', spec, left_out)
-    return [_file(p, p.relative_to(folder).with_suffix('').as_posix(), keys) for p in found]
+    return found
 
 
 def _is_hidden(path: Path) -> bool:
@@ -154,6 +169,12 @@ def _why_not(path: Path) -> str | None:
     if suffix not in _SUFFIXES:
         return ''
     return None if _is_readable(suffix) else _SUFFIXES[suffix][1]
+
+
+def is_image_name(name: str) -> bool:
+    """Tell whether a name ends as those of images that can be read here."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix in _SUFFIXES and _is_readable(suffix)
 
 
 def _is_readable(suffix: str) -> bool:
@@ -210,7 +231,12 @@ def _unique(key: str, keys: set[str], folder: bool = False) -> str:
     return unique
 
 
-def _download(url: str) -> np.ndarray:
+def download_image(url: str) -> np.ndarray:
+    """Return the pixels of the image at an http(s) address.
+
+    Raises:
+        UserError: If it cannot be downloaded or is no image.
+    """
     data = bytearray()
     try:
         with answer(url, STALL_SECONDS, MAX_SECONDS, MAX_DOWNLOAD) as got:

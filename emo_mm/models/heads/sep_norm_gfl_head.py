@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from typing import Any
 
@@ -27,7 +28,9 @@ class SepNormGFLHead(GFLHead):
     reg_convs: Any
 
     def _init_layers(self) -> None:
-        super()._init_layers()
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)  # mmdet's own head reads what mmdet calls deprecated
+            super()._init_layers()
         self.cls_convs = self._towers()
         self.reg_convs = self._towers()
 

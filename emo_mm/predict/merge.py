@@ -1,0 +1,55 @@
+"""What ``emo-mm merge`` does: one file of results from the parts of a job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from emo_mm.data.splits import count, shortlist
+from emo_mm.errors import UserError
+from emo_mm.files import atomic_write
+from emo_mm.predict.outputs import CocoIds, Entries
+from emo_mm.predict.shards import is_done, read_job, read_shard
+
+
+def merge(out: Path, coco_ids: str | None = None) -> int:
+    """Write ``results.json`` and ``errors.txt`` from the parts of a job, one part in memory at a time.
+
+    Args:
+        out: Folder of the job.
+        coco_ids: A COCO annotation file for the numbers of images and classes; None for places in the manifest, from 1.
+
+    Returns:
+        0, or 1 if images failed.
+
+    Raises:
+        UserError: If parts are missing, or a file cannot be read or written.
+    """
+    job = read_job(out)
+    missing = [str(shard) for shard in range(job.shards) if not is_done(out, job, shard)]
+    if missing:
+        raise UserError(
+            f'{out}: {len(missing)} of {job.shards} parts are missing: {shortlist(missing, 5)}; the command that began '
+            'this job makes them with --resume'
+        )
+    entries = Entries(job.classes, CocoIds(coco_ids, job.classes))
+    failed, first = 0, True
+    try:
+        with atomic_write(out / 'results.json') as results, atomic_write(out / 'errors.txt') as errors:
+            results.write(b'[')
+            for shard in range(job.shards):
+                for row in read_shard(out, job, shard):
+                    if row.result is None:
+                        errors.write(f'{row.error}\n'.encode(errors='surrogateescape'))
+                        failed += 1
+                        continue
+                    for entry in entries.of(row.path, row.image_id + 1, row.result, outlines=row.outlines):
+                        results.write((b'' if first else b', ') + json.dumps(entry).encode())
+                        first = False
+            results.write(b']')
+    except OSError as error:
+        raise UserError(f'{out}: cannot be written: {error.strerror or error}') from None
+    listed = f', listed in {out / "errors.txt"}' if failed else ''
+    print(f'{count(job.images - failed, "image")} in {out / "results.json"}, {failed} failed{listed}', file=sys.stderr)
+    return 1 if failed else 0
