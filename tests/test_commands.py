@@ -27,7 +27,7 @@ from emo_mm.engine.options import EvaluateOptions, TrainOptions
 from emo_mm.engine.run_arguments import read_run_options
 from emo_mm.export.formats import format_names
 from emo_mm.export.options import ExportOptions
-from emo_mm.predict.options import DISPLAY_THRESHOLD, PredictOptions
+from emo_mm.predict.options import DISPLAY_THRESHOLD, MergeOptions, PredictOptions
 from emo_mm.runtime.seal_command import SealOptions
 from emo_mm.weights.command import ConvertOptions
 
@@ -46,7 +46,9 @@ FLAGS = {
     'test': RUN + 'config checkpoint out show-dir format-only reduced-decoding',
     'export': 'model weights format input dynamic batch nms half int8 uint8 logits calibration images data-root out '
     'tolerance threads',
-    'predict': 'sources model weights out save-json save-images save-masks coco-ids batch score-threshold compile',
+    'predict': 'sources model weights out save-json save-images save-masks coco-ids batch score-threshold compile '
+    'save-parquet shard-size shards resume',
+    'merge': 'out coco-ids',
     'seal': 'file',
     'data shapes': 'root num-train num-val seed',
     'data convert': 'data_root target to train-ann train-images val-ann val-images test-ann test-images classes '
@@ -65,6 +67,7 @@ OPTIONS = {
     'test': (EvaluateOptions, DataRequest),
     'export': (ExportOptions,),
     'predict': (PredictOptions,),
+    'merge': (MergeOptions,),
     'seal': (SealOptions,),
     'data shapes': (ShapesOptions,),
     'data convert': (FormatOptions, DataRequest),

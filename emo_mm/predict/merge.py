@@ -9,16 +9,16 @@ from pathlib import Path
 from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import UserError
 from emo_mm.files import atomic_write
+from emo_mm.predict.options import MergeOptions
 from emo_mm.predict.outputs import CocoIds, Entries
 from emo_mm.predict.shards import is_done, read_job, read_shard
 
 
-def merge(out: Path, coco_ids: str | None = None) -> int:
+def merge(options: MergeOptions) -> int:
     """Write ``results.json`` and ``errors.txt`` from the parts of a job, one part in memory at a time.
 
     Args:
-        out: Folder of the job.
-        coco_ids: A COCO annotation file for the numbers of images and classes; None for places in the manifest, from 1.
+        options: The folder of the job, and where the numbers of images and classes come from.
 
     Returns:
         0, or 1 if images failed.
@@ -26,6 +26,7 @@ def merge(out: Path, coco_ids: str | None = None) -> int:
     Raises:
         UserError: If parts are missing, or a file cannot be read or written.
     """
+    out = Path(options.out)
     job = read_job(out)
     missing = [str(shard) for shard in range(job.shards) if not is_done(out, job, shard)]
     if missing:
@@ -33,7 +34,7 @@ def merge(out: Path, coco_ids: str | None = None) -> int:
             f'{out}: {len(missing)} of {job.shards} parts are missing: {shortlist(missing, 5)}; the command that began '
             'this job makes them with --resume'
         )
-    entries = Entries(job.classes, CocoIds(coco_ids, job.classes))
+    entries = Entries(job.classes, CocoIds(options.coco_ids, job.classes))
     failed, first = 0, True
     try:
         with atomic_write(out / 'results.json') as results, atomic_write(out / 'errors.txt') as errors:

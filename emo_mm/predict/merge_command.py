@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from emo_mm.arguments import Argument, add_options, read_options
 
 NAME = 'merge'
 HELP = 'one file of results from the parts that predict --save-parquet wrote'
 
+_EXCEPTIONS = {'out': Argument(metavar='DIR'), 'coco_ids': Argument(metavar='FILE')}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument('out', metavar='DIR', help='the folder given to predict as --out')
-    parser.add_argument(
-        '--coco-ids',
-        metavar='FILE',
-        help='COCO annotation file whose numbers of images and classes are used in results.json',
-    )
+    from emo_mm.predict.options import MergeOptions
+
+    add_options(parser, MergeOptions, _EXCEPTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from emo_mm.predict.merge import merge
+    from emo_mm.predict.options import MergeOptions
 
-    return merge(Path(args.out), args.coco_ids)
+    return merge(read_options(args, MergeOptions))

@@ -100,3 +100,16 @@ class PredictOptions:
         if self.score_threshold is not None or self.coco_ids is not None:
             return self.score_threshold
         return DISPLAY_THRESHOLD if noted is None else noted
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """What the command line of ``merge`` gives.
+
+    Attributes:
+        out: The folder that ``predict --save-parquet`` was given as ``--out``.
+        coco_ids: COCO annotation file whose numbers of images and classes are used in ``results.json``.
+    """
+
+    out: str
+    coco_ids: str | None = None
