@@ -143,6 +143,7 @@ setup(
         # results of many images, and lists of them
         'parquet': ['pyarrow>=15'],
         'stores': ['fsspec>=2024.6'],
+        'serve': ['fastapi>=0.115', 'uvicorn>=0.30', 'python-multipart>=0.0.18', 'prometheus-client>=0.20'],
         'runtime': compatible(('onnxruntime',), pins('deploy')),
         'openvino': compatible(('openvino',), pins('deploy')),
         # a program of torch.export is read by the version of torch that wrote it

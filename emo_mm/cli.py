@@ -23,6 +23,7 @@ from emo_mm.export import command as export_command
 from emo_mm.predict import command as predict_command
 from emo_mm.predict import merge_command
 from emo_mm.runtime import seal_command
+from emo_mm.serve import command as serve_command
 from emo_mm.tasks import TASKS_OF_SCOPE
 from emo_mm.version import __version__
 from emo_mm.weights import command as weights_command
@@ -55,6 +56,7 @@ COMMANDS: tuple[Command, ...] = (
     export_command,
     predict_command,
     merge_command,
+    serve_command,
     seal_command,
     data_command,
     weights_command,

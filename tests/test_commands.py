@@ -29,6 +29,7 @@ from emo_mm.export.formats import format_names
 from emo_mm.export.options import ExportOptions
 from emo_mm.predict.options import DISPLAY_THRESHOLD, MergeOptions, PredictOptions
 from emo_mm.runtime.seal_command import SealOptions
+from emo_mm.serve.options import ServeOptions
 from emo_mm.weights.command import ConvertOptions
 
 RUN = (
@@ -49,6 +50,7 @@ FLAGS = {
     'predict': 'sources model weights out save-json save-images save-masks coco-ids batch score-threshold compile '
     'save-parquet shard-size shards resume',
     'merge': 'out coco-ids',
+    'serve': 'model weights host port workers batch max-queue max-mb score-threshold token-file',
     'seal': 'file',
     'data shapes': 'root num-train num-val seed',
     'data convert': 'data_root target to train-ann train-images val-ann val-images test-ann test-images classes '
@@ -68,6 +70,7 @@ OPTIONS = {
     'export': (ExportOptions,),
     'predict': (PredictOptions,),
     'merge': (MergeOptions,),
+    'serve': (ServeOptions,),
     'seal': (SealOptions,),
     'data shapes': (ShapesOptions,),
     'data convert': (FormatOptions, DataRequest),

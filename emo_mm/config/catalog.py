@@ -404,13 +404,13 @@ CATALOG: dict[str, ModelEntry] = {
 OWN: dict[str, OwnEntry] = {
     name: OwnEntry(name, head, 'COCO2017', (side, side), params_m, macs_g)
     for name, head, side, params_m, macs_g in (
-        ('gfl_emo_1m_coco', 'GFL', 320, 1.58, 1.063),
-        ('gfl_emo_2m_coco', 'GFL', 416, 2.68, 2.585),
-        ('gfl_emo_5m_coco', 'GFL', 640, 5.8, 11.853),
-        ('gfl_emov2_1m_coco', 'GFL', 320, 1.68, 1.179),
-        ('gfl_emov2_2m_coco', 'GFL', 416, 2.69, 3.223),
-        ('gfl_emov2_5m_coco', 'GFL', 640, 5.82, 13.867),
-        ('gfl_emov2_20m_coco', 'GFL', 640, 22.18, 44.201),
+        ('gfl_emo_1m_coco', 'GFL', 320, 1.46, 0.803),
+        ('gfl_emo_2m_coco', 'GFL', 416, 2.56, 2.144),
+        ('gfl_emo_5m_coco', 'GFL', 640, 5.52, 9.463),
+        ('gfl_emov2_1m_coco', 'GFL', 320, 1.56, 0.918),
+        ('gfl_emov2_2m_coco', 'GFL', 416, 2.56, 2.783),
+        ('gfl_emov2_5m_coco', 'GFL', 640, 5.54, 11.477),
+        ('gfl_emov2_20m_coco', 'GFL', 640, 21.67, 39.913),
         ('rtmdet_emo_1m_coco', 'RTMDet', 320, 1.53, 0.934),
         ('rtmdet_emo_2m_coco', 'RTMDet', 416, 2.63, 2.367),
         ('rtmdet_emo_5m_coco', 'RTMDet', 640, 5.73, 11.079),

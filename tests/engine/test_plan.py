@@ -93,7 +93,7 @@ def test_the_run_reads_what_the_dry_run_told(shapes, tmp_path, monkeypatch, caps
     assert json.loads((tmp_path / 'work_dirs' / 'emo_1m_demo' / 'metrics.json').read_text())['last']
 
 
-def test_a_test_leaves_the_config_of_the_training_as_it_is(shapes, tmp_path, monkeypatch):
+def test_a_test_leaves_the_config_of_the_training_as_it_is_and_loads_nothing_but_its_checkpoint(shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = ['--data-root', str(shapes / 'folders'), '--workers', '0']
     assert main(['train', 'emo_1m_demo', *data, '--epochs', '1', '--batch-size', '2', '--weights', 'none']) == 0
@@ -102,6 +102,9 @@ def test_a_test_leaves_the_config_of_the_training_as_it_is(shapes, tmp_path, mon
     checkpoint = sorted(dumped.parent.glob('*.pth'))[-1]
     assert main(['test', 'emo_1m_demo', str(checkpoint), *data]) == 0
     assert dumped.read_text() == before
+    # as the config of a resumed training has it; MMEngine would load that file over the checkpoint
+    dumped.write_text(f"{before}\nload_from = 'gone.pth'\nresume = True\n")
+    assert main(['test', str(dumped), str(checkpoint), *data]) == 0
 
 
 @pytest.mark.parametrize(

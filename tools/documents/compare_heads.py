@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from time import perf_counter
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -173,10 +172,10 @@ def _trained(contestant: tuple[str, str], seed: int, epochs: int, args: argparse
     folder = args.out / f'{head}_{arch}_{seed}'
     done = folder / 'run.json'
     if not done.exists():
-        start = perf_counter()
-        resume = ('--resume',) if folder.exists() else ()
-        _train(head, arch, folder, args, ('--epochs', str(epochs), '--seed', str(seed), *resume))
-        minutes = (perf_counter() - start) / 60
+        if not (folder / 'metrics.json').exists():
+            resume = ('--resume',) if folder.exists() else ()
+            _train(head, arch, folder, args, ('--epochs', str(epochs), '--seed', str(seed), *resume))
+        minutes = json.loads((folder / 'metrics.json').read_text())['seconds'] / 60
         best = next(folder.glob('best_*.pth'))
         test = ('test', str(next(folder.glob('*.py'))), str(best), '--work-dir', str(folder / 'test'))
         _command(*test, log=folder / 'test.log', args=args)

@@ -102,8 +102,8 @@ def deployed_model(view: ConfigView, options: EvaluateOptions) -> Change:
 
 
 def nothing_of_training(view: ConfigView, options: EvaluateOptions) -> Change:
-    """Leave out the parts of a training."""
-    return Change(tuple(Edit(key, None) for key in _OF_TRAINING))
+    """Leave out the parts of a training, and what it started from: MMEngine would test that checkpoint instead."""
+    return Change((*(Edit(key, None) for key in _OF_TRAINING), Edit('load_from', None), Edit('resume', False)))
 
 
 def _filled(settings: Mapping[str, Any], folder: str) -> dict[str, Any]:

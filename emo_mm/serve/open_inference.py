@@ -1,0 +1,120 @@
+"""The Open Inference Protocol (version 2): what a request's tensors are, and a result as tensors.
+
+Source: https://github.com/kserve/open-inference-protocol, and Triton's binary tensor data, which its clients send.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from emo_mm.errors import UserError
+from emo_mm.runtime.images import MAX_PIXELS, decode_image
+from emo_mm.runtime.results import Classification, Detections, Result
+
+HEADER = 'Inference-Header-Content-Length'  # length of the JSON, where binary data follow it
+IMAGE = 'image'
+_DATATYPES = {'float32': 'FP32', 'int64': 'INT64', 'uint8': 'UINT8', 'uint16': 'UINT16'}
+INPUTS = [{'name': IMAGE, 'datatype': 'UINT8', 'shape': [-1, -1, 3]}]
+
+
+def pixels_of(body: bytes, header_length: str | None) -> tuple[np.ndarray, str | None]:
+    """Return the photograph in a request, and the request's id.
+
+    The tensor ``image`` holds pixels (UINT8, H x W x 3 or 1 x H x W x 3, red first), or a file (BYTES, one element).
+
+    Args:
+        body: The body of the request.
+        header_length: How long its JSON is, where binary data follow; None where all of it is JSON.
+
+    Raises:
+        UserError: If it is no such request.
+    """
+    try:
+        length = len(body) if header_length is None else int(header_length)
+        request = json.loads(body[:length])
+        (tensor,) = request['inputs']
+        name, datatype = tensor['name'], tensor['datatype']
+        shape = tuple(int(side) for side in tensor['shape'])
+        size = (tensor.get('parameters') or {}).get('binary_data_size')
+        binary = None if size is None else body[length : length + int(size)]
+        data = tensor.get('data')
+        number = request.get('id')
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f'is no request with one tensor ({type(error).__name__})') from None
+    if name != IMAGE:
+        raise UserError(f'the tensor is called {str(name)[:40]!r}; it must be {IMAGE!r}')
+    if datatype == 'BYTES':
+        return decode_image(_file(binary, data), 'the image'), _id(number)
+    if datatype != 'UINT8':
+        raise UserError(f'the datatype is {str(datatype)[:20]!r}; it must be UINT8, or BYTES for a file')
+    if len(shape) == 4 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) != 3 or shape[2] != 3 or min(shape) < 1 or shape[0] * shape[1] > MAX_PIXELS:
+        raise UserError(f'the shape is {list(shape)}; it must be height, width, 3, of at most {MAX_PIXELS} pixels')
+    return _array(binary, data, math.prod(shape)).reshape(shape), _id(number)  # H*W*3 -> H,W,3
+
+
+def tensors_of(result: Result) -> dict[str, np.ndarray]:
+    """Return a result as tensors: boxes, scores and labels; labels of pixels; or probabilities."""
+    if isinstance(result, Detections):
+        boxes = {'boxes': result.boxes.astype(np.float32), 'scores': result.scores.astype(np.float32)}
+        return {**boxes, 'labels': result.labels.astype(np.int64)}
+    if isinstance(result, Classification):
+        return {'probabilities': result.probabilities.astype(np.float32)}
+    return {'labels': result.labels}
+
+
+def response(model: str, number: str | None, result: Result) -> dict[str, Any]:
+    """Return the answer to a request."""
+    outputs = [
+        {
+            'name': name,
+            'datatype': _DATATYPES[tensor.dtype.name],
+            'shape': list(tensor.shape),
+            'data': tensor.reshape(-1).tolist(),  # row by row, as the protocol has it
+        }
+        for name, tensor in tensors_of(result).items()
+    ]
+    return {'model_name': model, **({} if number is None else {'id': number}), 'outputs': outputs}
+
+
+def outputs_of(kinds: Mapping[str, tuple[str, list[int]]]) -> list[dict[str, Any]]:
+    """Return the description of outputs by name: datatype and shape, -1 for what varies."""
+    return [{'name': name, 'datatype': datatype, 'shape': shape} for name, (datatype, shape) in kinds.items()]
+
+
+def _id(number: Any) -> str | None:
+    return number if isinstance(number, str) else None
+
+
+def _file(binary: bytes | None, data: Any) -> bytes:
+    """Return the one element of a tensor of BYTES; before it stand its length, four bytes, where it is binary."""
+    if binary is not None:
+        return binary[4:]
+    element = data[0] if isinstance(data, list) and len(data) == 1 else None
+    if not isinstance(element, str):
+        raise UserError('BYTES hold one file; send it as binary data, or its base64 text')
+    import base64
+    import binascii
+
+    try:
+        return base64.b64decode(element, validate=True)
+    except (binascii.Error, ValueError):
+        raise UserError('BYTES in JSON must be base64') from None
+
+
+def _array(binary: bytes | None, data: Any, size: int) -> np.ndarray:
+    try:
+        values = np.frombuffer(binary, np.uint8) if binary is not None else np.array(data, np.int64).reshape(-1)
+    except (ValueError, TypeError, OverflowError):
+        raise UserError('the data are no whole numbers') from None
+    if values.size != size:
+        raise UserError(f'the data hold {values.size} values; the shape has {size}')
+    if values.size and not 0 <= values.min() <= values.max() <= 255:
+        raise UserError('the data must be 0 to 255')
+    return values.astype(np.uint8)
