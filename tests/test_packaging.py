@@ -308,6 +308,27 @@ def test_dist_train_over_machines_wants_the_port_that_they_share(repo_root: Path
     assert 'NNODES=2 set PORT' in done.stderr
 
 
+def test_dist_train_with_a_rendezvous_starts_failed_processes_again(repo_root: Path, tmp_path: Path) -> None:
+    for name in ('dist_train.sh', '_dist.sh'):
+        shutil.copy2(repo_root / 'tools' / name, tmp_path)
+    (tmp_path / 'train.py').write_text(
+        'import os, pathlib, sys\n'
+        'turn = os.environ["TORCHELASTIC_RESTART_COUNT"]\n'
+        'pathlib.Path(f"rank{os.environ[\'RANK\']}_{turn}").touch()\n'
+        'sys.exit(turn == "0" and os.environ["RANK"] == "1")\n'
+    )
+    run(tmp_path / 'dist_train.sh', 'x', '2', cwd=tmp_path, PYTHON=sys.executable, RDZV='c10d', MAX_RESTARTS='1')
+    assert {path.name for path in tmp_path.glob('rank*')} >= {'rank1_0', 'rank0_1', 'rank1_1'}
+
+
+@pytest.mark.parametrize('address', ['', 'localhost', '127.0.0.1'])
+def test_dist_train_over_machines_wants_an_address_that_the_others_reach(address: str, repo_root: Path) -> None:
+    env = {**os.environ, 'NNODES': '2', 'PORT': '29500', 'MASTER_ADDR': address, 'PYTHON': sys.executable}
+    command = [repo_root / 'tools' / 'dist_train.sh', 'config.py', '2']
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, 'set MASTER_ADDR to an address of the first machine' in done.stderr) == (2, True)
+
+
 def test_slurm_train_asks_for_a_task_per_gpu(repo_root: Path, tmp_path: Path) -> None:
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')

@@ -34,6 +34,12 @@ if [ "$nodes" != 1 ]; then
             ;;
     esac
 fi
-exec "$python" -m torch.distributed.run --nnodes "$nodes" --node_rank "${NODE_RANK:-0}" \
-    --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "$PORT" --nproc_per_node "$processes" \
+# With RDZV=c10d machines may come and go (NNODES=1:4), and processes that fail start again, MAX_RESTARTS times in all.
+if [ -n "${RDZV:-}" ]; then
+    meeting=(--rdzv_backend "$RDZV" --rdzv_endpoint "${MASTER_ADDR:-127.0.0.1}:$PORT" --rdzv_id "${RDZV_ID:-emo_mm}"
+        --max_restarts "${MAX_RESTARTS:-3}")
+else
+    meeting=(--node_rank "${NODE_RANK:-0}" --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "$PORT")
+fi
+exec "$python" -m torch.distributed.run --nnodes "$nodes" "${meeting[@]}" --nproc_per_node "$processes" \
     "$tools/$job.py" "${given[@]}" --launcher pytorch "$@"
