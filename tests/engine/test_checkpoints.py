@@ -108,3 +108,10 @@ def test_a_disk_that_became_read_only_stops_the_run_with_one_line(tmp_path, monk
     with pytest.raises(UserError, match='Read-only file system'):
         toy.train(toy.config(tmp_path))
     assert newest_checkpoint(tmp_path)[0].epoch == 1
+
+
+def test_another_number_of_processes_is_told_with_what_it_does_to_the_batch():
+    from emo_mm.engine.resume.checkpoints import other_processes
+
+    assert 'a step has 8 images where 32 were with this batch size; the learning rate stays' in other_processes(4, 1, 8)
+    assert 'other random numbers; the learning rate stays' in other_processes(2, 4, None)

@@ -93,7 +93,9 @@ def test_the_run_reads_what_the_dry_run_told(shapes, tmp_path, monkeypatch, caps
     assert json.loads((tmp_path / 'work_dirs' / 'emo_1m_demo' / 'metrics.json').read_text())['last']
 
 
-def test_a_test_leaves_the_config_of_the_training_as_it_is_and_loads_nothing_but_its_checkpoint(shapes, tmp_path, monkeypatch):
+def test_a_test_leaves_the_config_of_the_training_as_it_is_and_loads_nothing_but_its_checkpoint(
+    shapes, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     data = ['--data-root', str(shapes / 'folders'), '--workers', '0']
     assert main(['train', 'emo_1m_demo', *data, '--epochs', '1', '--batch-size', '2', '--weights', 'none']) == 0

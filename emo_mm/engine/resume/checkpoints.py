@@ -42,6 +42,23 @@ class ResumeState(TypedDict):
     random_states: list[dict[str, Any]]
 
 
+def other_processes(before: int, now: int, batch: int | None) -> str:
+    """Return the words on a training that goes on with another number of processes.
+
+    Args:
+        before: Processes that wrote the checkpoint.
+        now: Processes of this run.
+        batch: Images in the batch of each process; None where a sampler decides.
+    """
+    sizes = (
+        '' if batch is None else f', a step has {now * batch} images where {before * batch} were with this batch size'
+    )
+    return (
+        f'the checkpoint is of {before} processes and this run has {now}: it continues with other random numbers{sizes}; '
+        'the learning rate stays as it was'
+    )
+
+
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's CheckpointHook, which loses nothing whenever the run dies.
@@ -91,10 +108,8 @@ class SafeCheckpointHook(CheckpointHook):
         if len(state['random_states']) == runner.world_size:
             set_random_state(state['random_states'][get_rank()])
         else:
-            runner.logger.warning(
-                f'the checkpoint is of {len(state["random_states"])} processes and this run has {runner.world_size}: '
-                f'it continues with other random numbers'
-            )
+            batch = getattr(runner.train_dataloader, 'batch_size', None)
+            runner.logger.warning(other_processes(len(state['random_states']), runner.world_size, batch))
         if not state['validated'] and not state['batches_done']:
             validation_due = getattr(runner.train_loop, 'validation_due', None)
             if validation_due is not None and validation_due():
