@@ -50,13 +50,10 @@ def other_processes(before: int, now: int, batch: int | None) -> str:
         now: Processes of this run.
         batch: Images in the batch of each process; None where a sampler decides.
     """
-    sizes = (
-        '' if batch is None else f', a step has {now * batch} images where {before * batch} were with this batch size'
-    )
-    return (
-        f'the checkpoint is of {before} processes and this run has {now}: it continues with other random numbers{sizes}; '
-        'the learning rate stays as it was'
-    )
+    told = f'the checkpoint is of {before} processes and this run has {now}: it continues with other random numbers'
+    if batch is not None:
+        told += f', a step has {now * batch} images where {before * batch} were with this batch size'
+    return f'{told}; the learning rate stays as it was'
 
 
 @HOOKS.register_module()
