@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
 from PIL import Image
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
@@ -35,7 +36,7 @@ from emo_mm.runtime.predictor import Predictor
 from emo_mm.runtime.results import Result
 from emo_mm.serve.answers import as_json
 from emo_mm.serve.batcher import Batcher, QueueFullError
-from emo_mm.serve.open_inference import HEADER, INPUTS, outputs_of, pixels_of, response
+from emo_mm.serve.open_inference import HEADER, INPUTS, REQUEST_SCHEMA, outputs_of, pixels_of, response
 from emo_mm.serve.options import ServeOptions
 from emo_mm.tasks import TASKS
 from emo_mm.version import __version__
@@ -275,6 +276,8 @@ def _add_open_inference(app: FastAPI, service: Service) -> None:
         else {'probabilities': ('FP32', [classes])}
     )
 
+    named = PathParameter(json_schema_extra={'enum': [service.name]})
+
     def known(model: str) -> None:
         if model != service.name:
             raise HTTPException(404, f'the model is called {service.name}')
@@ -292,21 +295,21 @@ def _add_open_inference(app: FastAPI, service: Service) -> None:
         return {'ready': True}
 
     @app.get('/v2/models/{model}', responses={404: {}})
-    def described(model: str) -> dict[str, Any]:
+    def described(model: str = named) -> dict[str, Any]:
         known(model)
         return {'name': model, 'platform': 'emo_mm', 'versions': [], 'inputs': INPUTS, 'outputs': outputs_of(outputs)}
 
     @app.get('/v2/models/{model}/ready', responses={404: {}})
-    def model_ready(model: str) -> dict[str, Any]:
+    def model_ready(model: str = named) -> dict[str, Any]:
         known(model)
         return {'name': model, 'ready': True}
 
     @app.post(
         '/v2/models/{model}/infer',
-        openapi_extra={'requestBody': {'required': True, 'content': {'application/json': {}}}},
+        openapi_extra={'requestBody': {'required': True, 'content': {'application/json': {'schema': REQUEST_SCHEMA}}}},
         responses={404: {}, 413: {}, 422: {}, 503: {}},
     )
-    async def infer(model: str, request: Request) -> JSONResponse:
+    async def infer(request: Request, model: str = named) -> JSONResponse:
         known(model)
         body = await service.body_of(request)
         length = request.headers.get(HEADER)

@@ -19,6 +19,28 @@ from emo_mm.runtime.results import Classification, Detections, Result
 HEADER = 'Inference-Header-Content-Length'  # length of the JSON, where binary data follow it
 IMAGE = 'image'
 _DATATYPES = {'float32': 'FP32', 'int64': 'INT64', 'uint8': 'UINT8', 'uint16': 'UINT16'}
+REQUEST_SCHEMA = {
+    'type': 'object',
+    'required': ['inputs'],
+    'properties': {
+        'id': {'type': 'string'},
+        'inputs': {
+            'type': 'array',
+            'minItems': 1,
+            'maxItems': 1,
+            'items': {
+                'type': 'object',
+                'required': ['name', 'datatype', 'shape', 'data'],
+                'properties': {
+                    'name': {'enum': [IMAGE]},
+                    'datatype': {'enum': ['UINT8', 'BYTES']},
+                    'shape': {'type': 'array', 'items': {'type': 'integer'}},
+                    'data': {'type': 'array', 'items': {}},
+                },
+            },
+        },
+    },
+}
 INPUTS = [{'name': IMAGE, 'datatype': 'UINT8', 'shape': [-1, -1, 3]}]
 
 
