@@ -36,7 +36,7 @@ _STARTED_BY = {
     'slurm': 'srun or tools/slurm_train.sh starts the processes',
     'mpi': 'mpirun starts the processes',
 }
-_MACHINES = ('GROUP_WORLD_SIZE', 'SLURM_NNODES')  # of torchrun and of Slurm
+_MACHINES = ('GROUP_WORLD_SIZE', 'SLURM_NNODES')  # of torchrun, which may run in a part of what Slurm gave, and of Slurm
 
 
 # --- their numbers
@@ -90,7 +90,7 @@ def check_reachable() -> None:
     Raises:
         UserError: If they cannot.
     """
-    machines = max(int(os.environ.get(name, 1)) for name in _MACHINES)
+    machines = int(next((os.environ[name] for name in _MACHINES if name in os.environ), 1))
     if machines < 2 or os.environ.get('GLOO_SOCKET_IFNAME'):
         return
     host = socket.gethostname()
