@@ -36,7 +36,7 @@ _STARTED_BY = {
     'slurm': 'srun or tools/slurm_train.sh starts the processes',
     'mpi': 'mpirun starts the processes',
 }
-_MACHINES = ('GROUP_WORLD_SIZE', 'SLURM_NNODES')  # of torchrun, which may run in a part of what Slurm gave, and of Slurm
+_MACHINES = ('GROUP_WORLD_SIZE', 'SLURM_NNODES')  # of torchrun, which may run in a part of Slurm's, and of Slurm
 
 
 # --- their numbers
