@@ -173,8 +173,8 @@ def test_a_token_is_asked_for_but_not_by_health_checks(client_of, tmp_path):
     for headers in ({}, {'authorization': 'Bearer wrong'}, {'authorization': 's3cret'}):
         assert client.post('/predict', content=photograph(), headers=headers).status_code == 401
         assert client.get('/metrics', headers=headers).status_code == 401
-    right = {'authorization': 'Bearer s3cret'}
-    assert client.post('/predict', content=photograph(), headers=right).status_code == 200
+    for right in ('Bearer s3cret', 'bearer s3cret'):
+        assert client.post('/predict', content=photograph(), headers={'authorization': right}).status_code == 200
 
 
 def test_metrics_count_requests_by_path_and_code(client_of):
@@ -251,6 +251,9 @@ def test_the_open_inference_protocol_describes_the_outputs_that_it_gives(task, o
         {'content': b'[' * 100_000},
         {**REQUESTS['binary pixels'], 'headers': {'Inference-Header-Content-Length': 'x'}},
         {**REQUESTS['binary pixels'], 'headers': {'Inference-Header-Content-Length': '-3'}},
+        {**REQUESTS['binary pixels'], 'headers': {'Inference-Header-Content-Length': '999999'}},
+        {'content': b'{"inputs": [], "outputs": [{"name": "nothing"}]}'},
+        {'content': b'{"inputs": [], "outputs": [3]}'},
         plain_request([1, 2], 'UINT8', [48, 64, 3]),
         plain_request([300] * 12, 'UINT8', [2, 2, 3]),
         plain_request(['a'] * 12, 'UINT8', [2, 2, 3]),
@@ -266,6 +269,25 @@ def test_a_wrong_request_of_the_open_inference_protocol_is_refused(request_, cli
     answer = clients['det'].post('/v2/models/det/infer', **request_)
     assert answer.status_code == 422, answer.text
     assert isinstance(answer.json()['error'], str)
+
+
+def test_the_open_inference_protocol_gives_the_outputs_that_are_asked_for_as_they_are_asked_for(clients, models):
+    wanted = [{'name': 'scores'}, {'name': 'boxes', 'parameters': {'binary_data': True}}]
+    request = json.loads(REQUESTS['file']['content']) | {'outputs': wanted}
+    answer = clients['det'].post('/v2/models/det/infer', content=json.dumps(request).encode())
+    length = int(answer.headers['Inference-Header-Content-Length'])
+    outputs = {one['name']: one for one in json.loads(answer.content[:length])['outputs']}
+    expected = Predictor(models['det'], score_threshold=0.3)(PIXELS)
+    assert set(outputs) == {'scores', 'boxes'}
+    np.testing.assert_allclose(outputs['scores']['data'], expected.scores, rtol=1e-6)
+    boxes = np.frombuffer(answer.content[length:], '<f4').reshape(outputs['boxes']['shape'])
+    np.testing.assert_array_equal(boxes, expected.boxes)
+
+
+def test_class_names_and_what_is_wrong_are_told_by_the_open_inference_protocol(clients):
+    assert clients['det'].get('/v2/models/det').json()['classes'] == ['cat', 'dog']
+    answer = clients['det'].post('/v2/models/det/infer', content=b'{"inputs": [{"name": "image"}]}')
+    assert answer.json() == {'error': "the request lacks 'datatype'"}
 
 
 # --- options and the process
@@ -290,6 +312,18 @@ def test_options_out_of_range_are_refused(given, words):
 )
 def test_it_is_known_whether_other_machines_reach_the_server(host, beyond):
     assert ServeOptions('m.onnx', host=host).listens_beyond_this_machine is beyond
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_model_that_is_not_there_and_a_port_that_is_taken_are_a_line(workers, models, run_cli, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run_cli('serve', models['det'], '--port', port, '--workers', workers)
+    assert (done.code, f'--port {port}: cannot be listened at: ' in done.err) == (1, True)
+    done = run_cli('serve', tmp_path / 'none.onnx', '--port', '0', '--workers', workers)
+    assert (done.code, 'none.onnx: there is no such file' in done.err) == (1, True), done.err
 
 
 def large_photograph() -> bytes:

@@ -17,9 +17,10 @@ import numpy as np
 
 from emo_mm.errors import UserError
 from emo_mm.runtime.images import decode_image, read_image
-from emo_mm.runtime.sources import VIDEO_SUFFIXES, download_image, images_in, is_image_name
+from emo_mm.runtime.sources import LISTS, VIDEO_SUFFIXES, download_image, images_in, is_image_name
 
-LISTS = ('.txt', '.lst')
+_TEXTS = ('.txt', '.lst')
+_OTHERS = ('.csv', '.tsv', '.json', '.jsonl', '.gz', '.tgz', '.zip', '.bz2', '.xz', '.zst')
 _COLUMN = 'path'  # of a Parquet file, where none is named
 
 
@@ -104,12 +105,14 @@ def _reader(spec: str, out: Path | None) -> Reader:
 
 def _file(path: Path) -> Reader:
     suffix = path.suffix.lower()
-    if suffix in LISTS:
+    if suffix in _TEXTS:
         return partial(_lines, path)
     if suffix == '.parquet':
         return partial(_column, path, _COLUMN)
     if suffix == '.tar':
         return partial(_members, path)
+    if suffix in _OTHERS:
+        raise UserError(f'{path}: is no image; images are listed by {", ".join(LISTS)}, the last one not compressed')
     return partial(_named, [str(path)])
 
 
@@ -137,9 +140,12 @@ def _beside(listed: str, folder: Path) -> str:
 def _lines(path: Path) -> Iterator[Entry]:
     try:
         with path.open(encoding='utf-8-sig') as file:
-            yield from _named(_beside(line.strip(), path.parent) for line in file if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{path}: cannot be read as a list of images: {error}') from None
+            lines = (line.strip() for line in file)
+            yield from _named(_beside(line, path.parent) for line in lines if line and not line.startswith('# '))
+    except UnicodeDecodeError:
+        raise UserError(f'{path}: is no text in UTF-8; save the list as such') from None
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read: {error.strerror}') from None
 
 
 def _column(path: Path, column: str) -> Iterator[Entry]:
@@ -149,8 +155,11 @@ def _column(path: Path, column: str) -> Iterator[Entry]:
             if column not in file.schema_arrow.names:
                 names = ', '.join(file.schema_arrow.names)
                 raise UserError(f'{path}: has no column {column!r} but {names}; name one: {path}#COLUMN')
+            kind = file.schema_arrow.field(column).type
+            if str(kind) not in ('string', 'large_string', 'string_view'):
+                raise UserError(f'{path}: its column {column!r} holds no paths but {kind}; name another: {path}#COLUMN')
             for batch in file.iter_batches(columns=[column]):
-                yield from _named(_beside(str(value), path.parent) for value in batch.column(0).to_pylist() if value)
+                yield from _named(_beside(value, path.parent) for value in batch.column(0).to_pylist() if value)
     except (OSError, ValueError) as error:  # pyarrow's own errors are among these
         if isinstance(error, UserError):
             raise

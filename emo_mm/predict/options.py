@@ -32,7 +32,7 @@ class PredictOptions:
         compiled: Compile a PyTorch model: it takes a minute, and is faster then.
         save_parquet: Save the results of many images in parts, as Parquet files below ``shards``, of which
             ``emo-mm merge`` makes ``results.json``. Lists of images, tar files and stores may be named too.
-        shard_size: Images in each part.
+        shard_size: Images in each part; 256 if not given, and with ``--resume`` as many as the job has.
         shards: Which parts to predict: the I-th, (I+N)-th, ... for ``I/N``, so that N processes share the work.
         resume: Go on with a job whose folder holds parts of it already.
 
@@ -52,7 +52,7 @@ class PredictOptions:
     score_threshold: float | None = None
     compiled: bool = False
     save_parquet: bool = False
-    shard_size: int = 256
+    shard_size: int | None = None
     shards: str = '1/1'
     resume: bool = False
 
@@ -62,10 +62,10 @@ class PredictOptions:
         if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
             raise UserError(f'--score-threshold is {self.score_threshold}; it must be 0 to 1')
 
-        if self.shard_size < 1:
+        if self.shard_size is not None and self.shard_size < 1:
             raise UserError(f'--shard-size is {self.shard_size}; it must be at least 1')
         _ = self.share
-        in_parts = self.shard_size != 256 or self.shards != '1/1' or self.resume
+        in_parts = self.shard_size is not None or self.shards != '1/1' or self.resume
         if in_parts and not self.save_parquet:
             raise UserError('--shard-size, --shards and --resume belong to --save-parquet; give it too')
         if self.save_parquet and (self.saves or self.coco_ids is not None):

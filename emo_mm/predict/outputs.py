@@ -42,7 +42,9 @@ class CocoIds:
             content = json.loads(Path(annotations).read_text(encoding='utf-8'))
             self._images = {Path(image['file_name']).name: int(image['id']) for image in content['images']}
             numbers = {category['name']: int(category['id']) for category in content['categories']}
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except OSError as error:
+            raise UserError(f'--coco-ids {annotations}: cannot be read: {error.strerror}') from None
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f'--coco-ids {annotations}: is no COCO annotation file ({error!r})') from None
         missing = [name for name in classes if name not in numbers]
         if missing:
@@ -188,22 +190,24 @@ class Writer:
         self._entries: list[dict[str, Any]] | None = [] if save_json else None
         self._of = Entries(metadata.classes, CocoIds(coco_ids, metadata.classes)).of
         self._colours = metadata.palette or class_colours(len(metadata.classes))
-        self._seen = 0
         if save_json or save_images or save_masks:
             try:
                 self._out.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(f'--out {out}: cannot be made: {error.strerror}') from None
 
-    def write(self, outcome: Outcome) -> None:
+    def write(self, outcome: Outcome, position: int) -> None:
         """Write the result of an image.
+
+        Args:
+            outcome: What became of it.
+            position: Its place in the order of prediction, from 1, among those that failed too.
 
         Raises:
             UserError: If a file cannot be written.
         """
         result, key = outcome.result, outcome.item.key
         assert result is not None
-        self._seen += 1
         try:
             if self._save_masks and (picture := mask_picture(result)) is not None:
                 self._save('masks', f'{key}.png', picture)
@@ -215,7 +219,7 @@ class Writer:
             raise UserError(f'{self._out}: cannot be written: {error.strerror or error}') from None
         if self._entries is not None:
             mask = f'masks/{key}.png' if self._save_masks else None
-            self._entries += self._of(str(outcome.item), self._seen, result, mask)
+            self._entries += self._of(str(outcome.item), position, result, mask)
 
     def close(self) -> None:
         """Write what was gathered for one file."""

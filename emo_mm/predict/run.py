@@ -120,10 +120,11 @@ def count_images(sources: Sequence[Source]) -> int | None:
 def written_outcomes(predictor: Predictor, sources: Sequence[Source], writer: Writer) -> Iterator[Outcome]:
     """Yield what became of each image, after it was written; one that cannot be written is an error too."""
     items = chain.from_iterable(source.items() for source in sources)
-    for outcome in predictor.stream(items, lambda item: item.read(), keep_pixels=writer.save_images):
+    outcomes = predictor.stream(items, lambda item: item.read(), keep_pixels=writer.save_images)
+    for position, outcome in enumerate(outcomes, 1):
         if outcome.error is None:
             try:
-                writer.write(outcome)
+                writer.write(outcome, position)
             except UserError as fault:
                 yield replace(outcome, error=str(fault))
                 continue

@@ -14,16 +14,29 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from emo_mm.data.splits import count, shortlist
 from emo_mm.errors import UserError
 from emo_mm.predict.manifest import Entry, Manifest, pyarrow_parquet, read_manifest
 from emo_mm.predict.options import PredictOptions
 from emo_mm.predict.run import Tally, open_predictor, summary
-from emo_mm.predict.shards import SCHEMA, JobDescription, is_done, open_job, record_of, write_shard
+from emo_mm.predict.shards import (
+    JOB,
+    SCHEMA,
+    JobDescription,
+    failures_in,
+    is_done,
+    open_job,
+    read_job,
+    record_of,
+    write_shard,
+)
 from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.predictor import Outcome, Predictor
 from emo_mm.runtime.runtimes import runtime_of
 from emo_mm.tasks import TASKS
 from emo_mm.weights.hub import local_model
+
+_SHARD_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,13 @@ def predict_shards(options: PredictOptions) -> int:
     predictor = open_predictor(options)
     job = _job(options, manifest, predictor.metadata)
     open_job(out, job)
-    left = _left(out, job, options)
+    mine = range(options.share[0], job.shards, options.share[1])
+    left = _left(out, job, mine, options.resume)
+    failed_before = _told_of_done(out, job, sorted(set(mine) - set(left)))
+    if not left:
+        there = f'all {count(len(mine), "part")} of it are there' if mine else f'of {job.shards} parts it has none'
+        print(f'--shards {options.shards}: {there}; nothing was predicted', file=sys.stderr)
+        return 1 if failed_before else 0
     start, tally = time.monotonic(), Tally()
     total = sum(len(_images(job, shard)) for shard in left)
     with tqdm(total=total, unit='image', file=sys.stderr) as bar:
@@ -78,7 +97,7 @@ def predict_shards(options: PredictOptions) -> int:
         f'all are there, emo-mm merge {out} makes results.json',
         file=sys.stderr,
     )
-    return 1 if tally.failed else 0
+    return 1 if tally.failed or failed_before else 0
 
 
 def _job(options: PredictOptions, manifest: Manifest, metadata: Metadata) -> JobDescription:
@@ -88,7 +107,7 @@ def _job(options: PredictOptions, manifest: Manifest, metadata: Metadata) -> Job
         schema=SCHEMA,
         manifest=manifest.sha256,
         images=manifest.count,
-        shard_size=options.shard_size,
+        shard_size=options.shard_size or _usual_size(options),
         model=_model_sha256(options),
         kind=boxes if task.finds_boxes else 'labels' if task.gives_masks else 'probabilities',
         classes=tuple(metadata.classes),
@@ -111,17 +130,33 @@ def _model_sha256(options: PredictOptions) -> str:
     return digest.hexdigest()
 
 
-def _left(out: Path, job: JobDescription, options: PredictOptions) -> list[int]:
-    """Return the parts that are this process's and not done yet.
+def _usual_size(options: PredictOptions) -> int:
+    """Return how many images a part has where that was not said."""
+    out = Path(options.out)
+    return read_job(out).shard_size if options.resume and (out / JOB).exists() else _SHARD_SIZE
+
+
+def _told_of_done(out: Path, job: JobDescription, done: Sequence[int]) -> int:
+    """Say which parts that are there have images that failed; return the number of these images."""
+    failures = {shard: failed for shard in done if (failed := failures_in(out, job, shard))}
+    if failures:
+        parts = shortlist([job.path(out, shard).name for shard in failures], 3)
+        print(
+            f'{count(sum(failures.values()), "image")} failed before, in {parts}; remove these files to try them again',
+            file=sys.stderr,
+        )
+    return sum(failures.values())
+
+
+def _left(out: Path, job: JobDescription, mine: Sequence[int], resume: bool) -> list[int]:
+    """Return the parts of some that are not done yet.
 
     Raises:
         UserError: If some are done, and it was not said that this is meant.
     """
-    share, shares = options.share
-    mine = range(share, job.shards, shares)
     left = [shard for shard in mine if not is_done(out, job, shard)]
     done = len(mine) - len(left)
-    if done and not options.resume:
+    if done and not resume:
         raise UserError(f'--out {out}: {done} of {len(mine)} parts are there already; --resume goes on with the others')
     return left
 

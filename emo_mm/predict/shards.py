@@ -102,10 +102,10 @@ def open_job(out: Path, job: JobDescription) -> None:
         raise UserError(f'--out {out}: cannot be written: {error.strerror}') from None
     there = read_job(out)
     if there != job:
-        differing = [name for name, value in asdict(there).items() if value != getattr(job, name)]
+        differing = [_difference(name, value, getattr(job, name)) for name, value in asdict(there).items()]
         raise UserError(
-            f'{out / JOB} is of another job, with other {", ".join(map(_words, differing))}; give another --out, or '
-            'remove that folder'
+            f'{out / JOB} is of another job, with {", ".join(filter(None, differing))}; give another --out, or remove '
+            'that folder'
         )
 
 
@@ -190,6 +190,12 @@ def write_shard(out: Path, job: JobDescription, shard: int, records: Sequence[Ma
         raise UserError(f'{path}: cannot be written: {error.strerror or error}') from None
 
 
+def failures_in(out: Path, job: JobDescription, shard: int) -> int:
+    """Return how many images of a part that is there failed."""
+    errors = pyarrow_parquet(JOB).read_table(job.path(out, shard), columns=['error']).column(0)
+    return len(errors) - int(errors.null_count)
+
+
 def read_shard(out: Path, job: JobDescription, shard: int) -> list[Row]:
     """Return the rows of a part.
 
@@ -229,8 +235,12 @@ class Columns:
     result: Callable[[Mapping[str, Any]], Result]
 
 
-def _words(name: str) -> str:
-    return name.replace('_', ' ')
+def _difference(name: str, there: Any, wanted: Any) -> str:
+    """Return in words how two jobs differ in something; nothing where they do not."""
+    if there == wanted:
+        return ''
+    words = {'manifest': 'list of images', 'kind': 'kind of results'}.get(name, name.replace('_', ' '))
+    return f'{words} {there} for {wanted}' if isinstance(there, int | float) else f'another {words}'
 
 
 def _box_types(arrow: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _SUFFIXES = {
 VIDEO_SUFFIXES = {
     *('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.3gp', '.ts', '.mts', '.m2ts')
 }
+LISTS = ('.txt', '.lst', '.parquet', '.tar')  # of images, for predictions in parts
 _OPENCV = 'pip install opencv-python-headless'
 _OF_SYSTEMS = {'__MACOSX', 'Thumbs.db', 'desktop.ini'}  # what systems leave in folders, beside names with a dot before
 MAX_DOWNLOAD = 256 * 2**20  # bytes
@@ -99,6 +100,8 @@ def _sources_of(spec: str, keys: set[str], out: Path | None) -> list[Source]:
     if path.is_dir():
         return _folder(path, spec, keys, out)
     if path.exists():
+        if path.suffix.lower() in LISTS:
+            raise UserError(f'{spec}: lists of images and tar files are read with --save-parquet; give it too')
         return [_file(path, path.stem, keys)]
     if spec.isdecimal():
         key = _unique(f'camera{spec}', keys)

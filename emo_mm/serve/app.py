@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi import Path as PathParameter
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from PIL import Image
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
@@ -36,7 +37,7 @@ from emo_mm.runtime.predictor import Predictor
 from emo_mm.runtime.results import Result
 from emo_mm.serve.answers import as_json
 from emo_mm.serve.batcher import Batcher, QueueFullError
-from emo_mm.serve.open_inference import HEADER, INPUTS, REQUEST_SCHEMA, outputs_of, pixels_of, response
+from emo_mm.serve.open_inference import HEADER, INPUTS, REQUEST_SCHEMA, outputs_of, read_request, response
 from emo_mm.serve.options import ServeOptions
 from emo_mm.tasks import TASKS
 from emo_mm.version import __version__
@@ -72,11 +73,7 @@ def application(options: ServeOptions, predictor: Predictor | None = None) -> Fa
     Raises:
         UserError: If the model cannot be loaded.
     """
-    if predictor is None:
-        asked = PredictOptions(
-            [], options.model, options.weights, batch=options.batch, score_threshold=options.score_threshold
-        )
-        predictor = open_predictor(asked)
+    predictor = predictor or open_model(options)
     measures = _measures()
     batcher = Batcher(predictor, options.max_queue, measures.batches.observe)
     decoders = ThreadPoolExecutor(available_cores(), thread_name_prefix='decoding')
@@ -91,6 +88,7 @@ def application(options: ServeOptions, predictor: Predictor | None = None) -> Fa
     service = Service(options, predictor.metadata, batcher, decoders, measures.waiting)
     _add_guards(app, options, measures)
     _add_prediction(app, service)
+    _add_health(app)
     _add_open_inference(app, service)
 
     @app.get('/metrics', response_class=Response, summary='Figures for Prometheus')
@@ -102,6 +100,16 @@ def application(options: ServeOptions, predictor: Predictor | None = None) -> Fa
         return Response(generate_latest(registry), media_type='text/plain; version=0.0.4')
 
     return app
+
+
+def open_model(options: ServeOptions) -> Predictor:
+    """Return the predictor that was asked for.
+
+    Raises:
+        UserError: If the model cannot be loaded.
+    """
+    settings: dict[str, Any] = {'batch': options.batch, 'score_threshold': options.score_threshold}
+    return open_predictor(PredictOptions([], options.model, options.weights, **settings))
 
 
 class Service:
@@ -209,14 +217,16 @@ def _measures() -> Measures:
 
 def _add_guards(app: FastAPI, options: ServeOptions, measures: Measures) -> None:
     """Ask for the token, count requests, and let no answer tell of what went wrong inside."""
-    token = None if options.token is None else f'Bearer {options.token}'.encode()
+    token = None if options.token is None else options.token.encode()
 
     @app.middleware('http')
     async def guarded(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         start = perf_counter()
-        given = request.headers.get('authorization', '').encode()
-        if token is not None and request.url.path not in _OPEN and not hmac.compare_digest(given, token):
-            response_: Response = JSONResponse({'error': 'a token is needed'}, 401, {'WWW-Authenticate': 'Bearer'})
+        kind, _, given = request.headers.get('authorization', '').partition(' ')
+        right = token is None or (kind.lower() == 'bearer' and hmac.compare_digest(given.strip().encode(), token))
+        if not right and request.url.path not in _OPEN:
+            refusal = {'error': 'a right token is needed'}
+            response_: Response = JSONResponse(refusal, 401, {'WWW-Authenticate': 'Bearer'})
         else:
             try:
                 response_ = await answer(request)
@@ -228,6 +238,11 @@ def _add_guards(app: FastAPI, options: ServeOptions, measures: Measures) -> None
         measures.requests.labels(path, response_.status_code).inc()
         measures.seconds.labels(path).observe(perf_counter() - start)
         return response_
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({'error': f'{".".join(map(str, first["loc"]))}: {first["msg"]}'}, 422)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
@@ -264,24 +279,7 @@ def _add_prediction(app: FastAPI, service: Service) -> None:
         return JSONResponse(as_json(result, service.metadata.classes))
 
 
-def _add_open_inference(app: FastAPI, service: Service) -> None:
-    classes = len(service.metadata.classes)
-    task = TASKS[service.metadata.task]
-    boxes: dict[str, tuple[str, list[int]]] = {'boxes': ('FP32', [-1, 4]), 'scores': ('FP32', [-1])}
-    outputs = (
-        {**boxes, 'labels': ('INT64', [-1])}
-        if task.finds_boxes
-        else {'labels': ('UINT8' if classes <= 256 else 'UINT16', [-1, -1])}
-        if task.gives_masks
-        else {'probabilities': ('FP32', [classes])}
-    )
-
-    named = PathParameter(json_schema_extra={'enum': [service.name]})
-
-    def known(model: str) -> None:
-        if model != service.name:
-            raise HTTPException(404, f'the model is called {service.name}')
-
+def _add_health(app: FastAPI) -> None:
     @app.get('/v2')
     def server() -> dict[str, Any]:
         return {'name': 'emo_mm', 'version': __version__, 'extensions': ['binary_tensor_data']}
@@ -294,10 +292,30 @@ def _add_open_inference(app: FastAPI, service: Service) -> None:
     def ready() -> dict[str, bool]:
         return {'ready': True}
 
+
+def _tensors_of(metadata: Metadata) -> dict[str, tuple[str, list[int]]]:
+    """Return the outputs of a model by name: datatype and shape, -1 for what varies."""
+    task, classes = TASKS[metadata.task], len(metadata.classes)
+    if task.finds_boxes:
+        return {'boxes': ('FP32', [-1, 4]), 'scores': ('FP32', [-1]), 'labels': ('INT64', [-1])}
+    if task.gives_masks:
+        return {'labels': ('UINT8' if classes <= 256 else 'UINT16', [-1, -1])}
+    return {'probabilities': ('FP32', [classes])}
+
+
+def _add_open_inference(app: FastAPI, service: Service) -> None:
+    outputs = _tensors_of(service.metadata)
+    named = PathParameter(json_schema_extra={'enum': [service.name]})
+
+    def known(model: str) -> None:
+        if model != service.name:
+            raise HTTPException(404, f'the model is called {service.name}')
+
     @app.get('/v2/models/{model}', responses={404: {}})
     def described(model: str = named) -> dict[str, Any]:
         known(model)
-        return {'name': model, 'platform': 'emo_mm', 'versions': [], 'inputs': INPUTS, 'outputs': outputs_of(outputs)}
+        tensors = {'inputs': INPUTS, 'outputs': outputs_of(outputs)}
+        return {'name': model, 'platform': 'emo_mm', 'versions': [], **tensors, 'classes': service.metadata.classes}
 
     @app.get('/v2/models/{model}/ready', responses={404: {}})
     def model_ready(model: str = named) -> dict[str, Any]:
@@ -309,9 +327,13 @@ def _add_open_inference(app: FastAPI, service: Service) -> None:
         openapi_extra={'requestBody': {'required': True, 'content': {'application/json': {'schema': REQUEST_SCHEMA}}}},
         responses={404: {}, 413: {}, 422: {}, 503: {}},
     )
-    async def infer(request: Request, model: str = named) -> JSONResponse:
+    async def infer(request: Request, model: str = named) -> Response:
         known(model)
         body = await service.body_of(request)
         length = request.headers.get(HEADER)
-        pixels, number = await service.decoded(lambda: pixels_of(body, length))
-        return JSONResponse(response(service.name, number, await service.predict(pixels)))
+        asked, pixels = await service.decoded(lambda: read_request(body, length, tuple(outputs)))
+        header, binary = response(service.name, asked, await service.predict(pixels))
+        if not binary:
+            return JSONResponse(header)
+        text = json.dumps(header).encode()
+        return Response(text + binary, headers={HEADER: str(len(text))}, media_type='application/octet-stream')

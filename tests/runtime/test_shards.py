@@ -123,17 +123,53 @@ def test_a_finished_part_is_not_made_again_and_must_be_asked_to_go_on_with(model
     (out / 'shards' / 'part-000002.parquet').unlink()
     times = {path: path.stat().st_mtime_ns for path in (out / 'shards').iterdir()}
     resumed = run_cli(*arguments, '--resume')
-    assert (resumed.code, '1 of 4 parts written' in resumed.err) == (0, True)
+    assert (resumed.code, '1 of 4 parts written' in resumed.err) == (1, True)  # an earlier part has the bad image
     assert shards(out) == complete
     assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_images_that_failed_before_are_told_again_and_how_they_are_tried_again(models, photographs, run_cli, tmp_path):
+    folder, out = tmp_path / 'in', tmp_path / 'out'
+    shutil.copytree(photographs, folder)
+    arguments = ('predict', folder, '--model', models['cls'], '--save-parquet', '--out', out, '--resume')
+    assert run_cli(*arguments, '--shard-size', '2').code == 1
+    again = run_cli(*arguments)  # the size of the parts is that of the job
+    assert again.code == 1
+    assert '1 image failed before, in part-000001.parquet; remove these files to try them again' in again.err
+    assert 'all 4 parts of it are there; nothing was predicted' in again.err
+    shutil.copy(folder / '0.png', folder / '3.png')
+    (out / 'shards' / 'part-000001.parquet').unlink()
+    assert run_cli(*arguments).code == 0
+    assert not [row for row in rows(out) if row['error']]
+    empty = run_cli(*arguments, '--shards', '9/9')
+    assert (empty.code, 'of 4 parts it has none; nothing was predicted' in empty.err) == (0, True)
+
+
+def test_numbers_of_an_annotation_file_need_weak_boxes_and_images_that_it_lacks_are_errors(
+    models, photographs, run_cli, tmp_path
+):
+    sources, out = [photographs / f'{number}.png' for number in (0, 1)], tmp_path / 'out'
+    content = {
+        'images': [{'id': 42, 'file_name': '1.png'}],
+        'categories': [{'id': 7, 'name': 'cat'}, {'id': 8, 'name': 'dog'}],
+    }
+    (tmp_path / 'truth.json').write_text(json.dumps(content))
+    arguments = ('predict', *sources, '--model', models['det'], '--save-parquet')
+    run_cli(*arguments, '--out', out)
+    done = run_cli('merge', out, '--coco-ids', tmp_path / 'truth.json')
+    assert (done.code, 'warning: the parts lack boxes that score 0.3 or less' in done.err) == (1, True)
+    assert {entry['image_id'] for entry in json.loads((out / 'results.json').read_text())} == {42}
+    assert '0.png: is not listed' in (out / 'errors.txt').read_text()
+    run_cli(*arguments, '--out', tmp_path / 'weak', '--score-threshold', '0.02')
+    assert 'warning' not in run_cli('merge', tmp_path / 'weak', '--coco-ids', tmp_path / 'truth.json').err
 
 
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        (('--shard-size', '3'), 'shard size'),
-        (('--score-threshold', '0.7'), 'score threshold'),
-        (('--model', 'cls'), 'model, kind, score threshold'),
+        (('--shard-size', '3'), 'shard size 256 for 3'),
+        (('--score-threshold', '0.7'), 'score threshold 0.3 for 0.7'),
+        (('--model', 'cls'), 'another model, another kind of results, score threshold 0.3 for None'),
     ],
 )
 def test_another_job_in_the_same_folder_is_refused(change, words, models, photographs, run_cli, tmp_path):
@@ -142,7 +178,7 @@ def test_another_job_in_the_same_folder_is_refused(change, words, models, photog
     run_cli(*arguments)
     before = shards(out)
     done = run_cli(*arguments, '--resume', *(models.get(word, word) for word in change))
-    assert (done.code, f'is of another job, with other {words}' in done.err) == (1, True), done.err
+    assert (done.code, f'is of another job, with {words}' in done.err) == (1, True), done.err
     assert shards(out) == before
 
 
@@ -151,7 +187,7 @@ def test_other_images_are_another_job_and_a_foreign_part_is_refused(models, phot
     arguments = ['predict', '--model', models['cls'], '--save-parquet', '--out']
     assert run_cli(*arguments, one, photographs / '0.png').code == 0
     done = run_cli(*arguments, one, photographs / '1.png')
-    assert 'with other manifest' in done.err
+    assert 'with another list of images' in done.err
     assert run_cli(*arguments, two, photographs / '1.png').code == 0
     shutil.copy(two / 'shards' / 'part-000000.parquet', one / 'shards')
     done = run_cli('merge', one)
@@ -190,7 +226,7 @@ def names(*specs: Path | str) -> list[str]:
 def test_lists_name_images_beside_them_and_keep_their_order(photographs, tmp_path):
     listed = tmp_path / 'list.txt'
     save(tmp_path / 'b.png')
-    listed.write_text(f'{photographs}/5.png\n\nb.png\n{photographs}/0.png\n')
+    listed.write_text(f'# of today\n{photographs}/5.png\r\n\nb.png\n{photographs}/0.png\n')
     assert names(listed) == [f'{photographs}/5.png', str(tmp_path / 'b.png'), f'{photographs}/0.png']
 
 
@@ -203,6 +239,9 @@ def test_a_column_of_a_parquet_file_is_a_list(photographs, tmp_path):
     assert names(f'{table}#other') == [f'{photographs}/1.png']
     with pytest.raises(UserError, match=r"has no column 'third' but path, other; name one: .*#COLUMN"):
         names(f'{table}#third')
+    parquet.write_table(pyarrow.table({'path': [3]}), table)
+    with pytest.raises(UserError, match=r"its column 'path' holds no paths but int64"):
+        names(table)
 
 
 def test_images_in_tar_files_are_read_where_they_are(photographs, tmp_path):
@@ -245,6 +284,25 @@ def test_an_empty_list_is_refused(content, tmp_path):
     (tmp_path / 'list.txt').write_text(content)
     with pytest.raises(UserError, match='no image is listed'):
         names(tmp_path / 'list.txt')
+
+
+@pytest.mark.parametrize('name', ['list.csv', 'images.tar.gz', 'images.zip'])
+def test_lists_of_another_kind_are_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(b'x')
+    with pytest.raises(UserError, match=r'images are listed by \.txt, \.lst, \.parquet, \.tar'):
+        names(tmp_path / name)
+
+
+def test_a_list_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / 'list.txt').write_bytes('größe.png\n'.encode('latin-1'))
+    with pytest.raises(UserError, match=r'list\.txt: is no text in UTF-8'):
+        names(tmp_path / 'list.txt')
+
+
+def test_a_list_without_parts_is_told_the_flag(models, run_cli, tmp_path):
+    (tmp_path / 'list.txt').write_text('a.png\n')
+    done = run_cli('predict', tmp_path / 'list.txt', '--model', models['cls'])
+    assert (done.code, 'are read with --save-parquet; give it too' in done.err) == (1, True)
 
 
 def test_videos_have_no_place_in_a_list(tmp_path):
