@@ -119,7 +119,7 @@ def test_a_finished_part_is_not_made_again_and_must_be_asked_to_go_on_with(model
     run_cli(*arguments)
     complete = shards(out)
     again = run_cli(*arguments)
-    assert (again.code, '4 of 4 parts are there already; --resume goes on' in again.err) == (1, True)
+    assert (again.code, '4 of 4 parts are there already; --resume continues' in again.err) == (1, True)
     (out / 'shards' / 'part-000002.parquet').unlink()
     times = {path: path.stat().st_mtime_ns for path in (out / 'shards').iterdir()}
     resumed = run_cli(*arguments, '--resume')
