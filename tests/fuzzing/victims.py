@@ -172,7 +172,7 @@ def onnx_reader(folder: Path) -> Victim:
         if outcome.error is not None:
             raise UserError(f'{path}: {outcome.error}')
         writer = Writer(folder / 'out', predictor.metadata, save_json=True, save_images=True, save_masks=True)
-        writer.write(outcome)
+        writer.write(outcome, 1)
         writer.close()
         result_line(outcome, predictor.metadata.classes)
         if path.name.startswith('bytes') and _told(outcome.result) not in undamaged:

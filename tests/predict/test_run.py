@@ -69,9 +69,10 @@ def test_an_image_that_cannot_be_written_is_an_error_and_the_others_go_on():
     class Writer:
         save_images = False
 
-        def write(self, outcome: Outcome) -> None:
+        def write(self, outcome: Outcome, position: int) -> None:
             if outcome.item == 'a':
                 raise UserError('disk full')
+            assert (outcome.item, position) == ('c', 3)  # its place among all, those that failed too
 
     predictor = SimpleNamespace(stream=lambda items, read, keep_pixels: iter(outcomes))
     found = written_outcomes(predictor, [], Writer())
