@@ -14,7 +14,7 @@ def train(rank: int, folder: Path) -> int:
     from mmengine.runner import Runner
     from planning import guard_numbers
 
-    from emo_mm.compat import cpu_runner
+    from emo_mm.engine.cpu.runner import cpu_runner
     from emo_mm.errors import UserError
 
     torch.set_num_threads(1)

@@ -157,7 +157,8 @@ def _left(out: Path, job: JobDescription, mine: Sequence[int], resume: bool) -> 
     left = [shard for shard in mine if not is_done(out, job, shard)]
     done = len(mine) - len(left)
     if done and not resume:
-        raise UserError(f'--out {out}: {done} of {len(mine)} parts are there already; --resume continues with the others')
+        told = f'--out {out}: {done} of {len(mine)} parts are there already'
+        raise UserError(f'{told}; --resume continues with the others')
     return left
 
 
