@@ -74,7 +74,8 @@ def _first_host(hosts: str) -> str:
     scontrol = shutil.which('scontrol')
     if scontrol is None:
         raise UserError(f'--launcher slurm: no scontrol here to read {hosts}; set MASTER_ADDR to the first machine')
-    listed = subprocess.run([scontrol, 'show', 'hostnames', hosts], capture_output=True, text=True, check=False)
+    command = [scontrol, 'show', 'hostnames', hosts]  # no shell reads it
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B603
     if not listed.stdout.split():
         raise UserError(f'--launcher slurm: scontrol cannot read {hosts}; set MASTER_ADDR to the first machine')
     return listed.stdout.split()[0]
