@@ -203,7 +203,8 @@ def _command(*words: str, log: Path, args: argparse.Namespace) -> None:
     environment: dict[str, Any] = {**os.environ, **({'OMP_NUM_THREADS': '1'} if args.jobs > 1 else {})}
     command = [sys.executable, str(TOOLS / f'{words[0]}.py'), *words[1:], '--workers', '1', '--no-report']
     with log.open('w') as file:
-        code = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        done = subprocess.run(command, env=environment, stdout=file, stderr=file, check=False)  # nosec B603
+    code = done.returncode
     if code:
         raise SystemExit(f'{" ".join(words)} failed; see {log}')
 
