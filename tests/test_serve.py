@@ -257,6 +257,7 @@ def test_the_open_inference_protocol_describes_the_outputs_that_it_gives(task, o
         plain_request([1, 2], 'UINT8', [48, 64, 3]),
         plain_request([300] * 12, 'UINT8', [2, 2, 3]),
         plain_request(['a'] * 12, 'UINT8', [2, 2, 3]),
+        plain_request([1.5] * 12, 'UINT8', [2, 2, 3]),
         plain_request([1] * 12, 'FP32', [2, 2, 3]),
         plain_request([1] * 4, 'UINT8', [2, 2, 1]),
         plain_request([], 'UINT8', [10**9, 10**9, 3]),

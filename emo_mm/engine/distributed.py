@@ -142,6 +142,8 @@ def check_same_start(cfg: Config) -> None:
     Raises:
         UserError: If they do not, in all processes.
     """
+    if not (dist.is_available() and dist.is_initialized()):
+        return  # a process alone need not hash what it loads
     path = cfg.get('load_from')
     if path and Path(path).is_file():
         _check_equal(f'{path} (sha256 {{}})', sha256_of(Path(path)), 'start from the same checkpoint')

@@ -34,7 +34,7 @@ class PredictOptions:
             ``emo-mm merge`` makes ``results.json``. Lists of images, tar files and stores may be named too.
         shard_size: Images in each part; 256 if not given, and with ``--resume`` as many as the job has.
         shards: Which parts to predict: the I-th, (I+N)-th, ... for ``I/N``, so that N processes share the work.
-        resume: Go on with a job whose folder holds parts of it already.
+        resume: Continue a job whose folder holds parts of it already.
 
     Raises:
         UserError: If a number is out of range.

@@ -34,6 +34,7 @@ from emo_mm.runtime.metadata import Metadata
 from emo_mm.runtime.predictor import Outcome, Predictor
 from emo_mm.runtime.runtimes import runtime_of
 from emo_mm.tasks import TASKS
+from emo_mm.weights.cache import sha256_of
 from emo_mm.weights.hub import local_model
 
 _SHARD_SIZE = 256
@@ -126,7 +127,7 @@ def _model_sha256(options: PredictOptions) -> str:
             digest.update(f'{name}\n'.encode())
             continue
         for file in files:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            digest.update(sha256_of(file).encode())
     return digest.hexdigest()
 
 

@@ -225,7 +225,7 @@ def _add_guards(app: FastAPI, options: ServeOptions, measures: Measures) -> None
         kind, _, given = request.headers.get('authorization', '').partition(' ')
         right = token is None or (kind.lower() == 'bearer' and hmac.compare_digest(given.strip().encode(), token))
         if not right and request.url.path not in _OPEN:
-            refusal = {'error': 'a right token is needed'}
+            refusal = {'error': 'a valid token is required'}
             response_: Response = JSONResponse(refusal, 401, {'WWW-Authenticate': 'Bearer'})
         else:
             try:

@@ -179,9 +179,11 @@ def _file(binary: bytes | None, data: Any) -> bytes:
 
 def _array(binary: bytes | None, data: Any, size: int) -> np.ndarray:
     try:
-        values = np.frombuffer(binary, np.uint8) if binary is not None else np.array(data, np.int64).reshape(-1)
+        values = np.frombuffer(binary, np.uint8) if binary is not None else np.array(data).reshape(-1)
     except (ValueError, TypeError, OverflowError):
         raise UserError('the data are no whole numbers') from None
+    if values.dtype.kind not in 'iu':  # rounding them would change the picture
+        raise UserError('the data are no whole numbers')
     if values.size != size:
         raise UserError(f'the data hold {values.size} values; the shape has {size}')
     if values.size and not 0 <= values.min() <= values.max() <= 255:
