@@ -125,6 +125,7 @@ def picture(runs: Sequence[Run], times: Sequence[Row], path: Path) -> None:
     for axes in (left, right):
         axes.set_xlabel(f'network at {published[0].size} in ONNX Runtime, {published[0].threads} threads (ms)')
         axes.grid(alpha=0.25)
+        axes.margins(x=0.18)
         axes.legend(fontsize=8)
     FigureCanvasAgg(figure).print_png(str(path))
 
